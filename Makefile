@@ -1,0 +1,51 @@
+# make quickstart   watch soft labels being learned for a handful of real images (about five minutes on two cores)
+# make test         all tests, the notebooks' own checks, and "export and clean change nothing"
+# make prepare      export and clean the notebooks, render the README; fails if that changes anything
+# make lock         renew requirements.lock from settings.ini
+#
+# Each of them makes its own .venv first, if need be.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What exporting, cleaning and rendering may change, and its state.
+TRACKED := nbs labeldistill README.md
+STATE   := (git status --porcelain -- $(TRACKED); git diff -- $(TRACKED)) | git hash-object --stdin
+SMOKE   := papermill_runs/results/smoke
+
+.PHONY: quickstart test prepare lint lock install
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock settings.ini setup.py
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else "Python 3.11 to 3.13 wanted, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+quickstart: install
+	mkdir -p $(SMOKE)/quickstart
+	papermill --log-output --no-progress-bar nbs/experiments/quickstart.ipynb $(SMOKE)/quickstart/run.ipynb -p folder $(SMOKE)/quickstart
+	@cat $(SMOKE)/quickstart/table.txt
+
+test: install lint
+	nbdev_test --n_workers 2 --do_print
+	pytest
+	$(MAKE) --no-print-directory prepare
+
+lint: install
+	ruff check .
+
+prepare: install
+	@before=$$($(STATE)); nbdev_export && nbdev_clean && python nbs/readme.py && \
+	test "$$before" = "$$($(STATE))" || \
+		(git status --short -- $(TRACKED) && echo 'the notebooks had not been exported, cleaned or rendered: now they are, commit them' && false)
+
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[dev]'
+	(echo '# Versions that are known to work together; made by `make lock`.'; \
+	 build/lock/bin/python -m pip freeze --exclude labeldistill) > requirements.lock
