@@ -17,7 +17,7 @@ PUBLIC = {
     "datasets": "runs",
     "distill": "runs",
     "evaluate": "runs",
-    "load": "data",
+    "load": "catalogue",
     "load_distilled": "artefact",
     "show": "runs",
 }
@@ -26,7 +26,8 @@ __all__ = ["__version__", *PUBLIC]
 
 if TYPE_CHECKING:
     from labeldistill.artefact import DistilledDataset, load_distilled
-    from labeldistill.data import Dataset, InputError, load
+    from labeldistill.catalogue import load
+    from labeldistill.data import Dataset, InputError
     from labeldistill.evaluation import Evaluation
     from labeldistill.networks import LeNet
     from labeldistill.runs import baseline, datasets, distill, evaluate, show

@@ -1,0 +1,115 @@
+"""The algorithms as one would first write them (and as the paper's code does), for comparison in benchmarks and tests.
+
+Images are decoded one by one through PIL, the second-order gradient is taken by double backward, the ridge gradient runs backward
+through the network on the whole outer batch, evaluation keeps graphs.
+"""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from labeldistill.data import Normalisation
+from labeldistill.labels import to_distribution
+
+
+def textbook_lenet(channels: int, image_size: int, classes: int) -> nn.Sequential:
+    side = ((image_size + (4 if image_size == 28 else 0) - 4) // 2 - 4) // 2
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 5, padding=2 if image_size == 28 else 0), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16 * side * side, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes),
+    )  # fmt: skip
+
+
+class Pictures(torch.utils.data.Dataset):
+    "Decodes and transforms image by image, as torchvision's data sets do."
+
+    def __init__(self, images: Tensor, labels: Tensor, normalise: Normalisation):
+        self.images, self.labels = images[:, 0].numpy(), labels.tolist()
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*normalise)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+def endless(loader: DataLoader):
+    while True:
+        yield from loader
+
+
+class Distiller:
+    "What both methods have in common: a network, labels, two Adams."
+
+    def __init__(self, module: nn.Module, base: Tensor, classes: int, inner_batch: int):
+        self.module, self.base, self.inner_batch = module, base, inner_batch
+        self.labels = torch.full((len(base), classes), 1 / classes, requires_grad=True)
+        self.label_adam = torch.optim.Adam([self.labels])
+        self.model_adam = torch.optim.Adam(module.parameters())
+
+    def pick(self) -> Tensor:
+        return torch.randperm(len(self.base))[: self.inner_batch]
+
+    def step_labels(self, loss: Tensor) -> None:
+        self.label_adam.zero_grad()
+        loss.backward(retain_graph=True)
+        self.label_adam.step()
+        self.labels.data = to_distribution(self.labels.data)
+
+
+class SecondOrder(Distiller):
+    def step(self, images: Tensor, targets: Tensor) -> None:
+        rows = self.pick()
+        parameters = dict(self.module.named_parameters())
+        inner = cross_entropy(self.module(self.base[rows]), self.labels[rows])
+        gradients = torch.autograd.grad(inner, parameters.values(), create_graph=True)
+        ahead = {name: p - 0.01 * g for (name, p), g in zip(parameters.items(), gradients, strict=True)}
+        self.step_labels(cross_entropy(functional_call(self.module, ahead, (images,)), targets))
+        self.model_adam.zero_grad()
+        inner.backward()
+        self.model_adam.step()
+
+
+class Ridge(Distiller):
+    def __init__(self, module: nn.Module, base: Tensor, classes: int, inner_batch: int):
+        super().__init__(module[:-1], base, classes, inner_batch)
+        self.weights = torch.zeros(module[-1].in_features + 1, classes)
+        self.scale = torch.ones((), requires_grad=True)
+        self.scale_adam = torch.optim.Adam([self.scale], lr=0.01)
+
+    def features(self, images: Tensor) -> Tensor:
+        z = self.module(images)
+        return torch.cat([z, torch.ones(len(z), 1)], dim=1)
+
+    def step(self, images: Tensor, targets: Tensor) -> None:
+        rows = self.pick()
+        z = self.features(self.base[rows])
+        local = z.T @ torch.inverse(z @ z.T + torch.eye(len(z))) @ self.labels[rows]
+        weights = 0.99 * self.weights + 0.01 * local
+        self.step_labels(cross_entropy(self.scale * self.features(images) @ weights, targets))
+        self.model_adam.zero_grad()
+        self.scale_adam.zero_grad()
+        cross_entropy(self.scale * self.features(self.base[rows]) @ weights, self.labels[rows].detach()).backward()
+        self.model_adam.step()
+        self.scale_adam.step()
+        self.weights = weights.detach()
+
+
+def test_model(module: nn.Module, base: Tensor, labels: Tensor, inner_batch: int, steps: int, test: DataLoader) -> float:
+    "Trains one network on labelled base images and returns its test accuracy in per cent; graphs are kept while testing."
+    adam = torch.optim.Adam(module.parameters())
+    for _ in range(steps):
+        rows = torch.randperm(len(base))[:inner_batch]
+        adam.zero_grad()
+        cross_entropy(module(base[rows]), labels[rows]).backward()
+        adam.step()
+    correct = sum((module(images).argmax(1) == targets).sum().item() for images, targets in test)
+    return 100 * correct / len(test.dataset)
