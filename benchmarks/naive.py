@@ -58,6 +58,9 @@ class Distiller:
     def pick(self) -> Tensor:
         return torch.randperm(len(self.base))[: self.inner_batch]
 
+    def step(self, images: Tensor, targets: Tensor) -> None:
+        self.learn(self.pick(), images, targets)
+
     def step_labels(self, loss: Tensor) -> None:
         self.label_adam.zero_grad()
         loss.backward(retain_graph=True)
@@ -66,8 +69,7 @@ class Distiller:
 
 
 class SecondOrder(Distiller):
-    def step(self, images: Tensor, targets: Tensor) -> None:
-        rows = self.pick()
+    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> None:
         parameters = dict(self.module.named_parameters())
         inner = cross_entropy(self.module(self.base[rows]), self.labels[rows])
         gradients = torch.autograd.grad(inner, parameters.values(), create_graph=True)
@@ -87,12 +89,11 @@ class Ridge(Distiller):
 
     def features(self, images: Tensor) -> Tensor:
         z = self.module(images)
-        return torch.cat([z, torch.ones(len(z), 1)], dim=1)
+        return torch.cat([z, z.new_ones(len(z), 1)], dim=1)
 
-    def step(self, images: Tensor, targets: Tensor) -> None:
-        rows = self.pick()
+    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> None:
         z = self.features(self.base[rows])
-        local = z.T @ torch.inverse(z @ z.T + torch.eye(len(z))) @ self.labels[rows]
+        local = z.T @ torch.inverse(z @ z.T + torch.eye(len(z), dtype=z.dtype)) @ self.labels[rows]
         weights = 0.99 * self.weights + 0.01 * local
         self.step_labels(cross_entropy(self.scale * self.features(images) @ weights, targets))
         self.model_adam.zero_grad()

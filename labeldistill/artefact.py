@@ -23,7 +23,7 @@ from .data import Dataset, InputError, Normalisation, first_line, replacing
 
 # %% auto #0
 __all__ = ['FORMAT', 'PLAIN_FIELDS', 'DataReference', 'refer_to', 'resolve', 'check_identity', 'DistilledDataset',
-           'save_distilled', 'load_distilled', 'assemble']
+           'save_distilled', 'load_distilled', 'assemble', 'check_consistency']
 
 # %% ../nbs/05_artefact.ipynb #2523b4bd
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_identity(
         )
     return dataset
 
-# %% ../nbs/05_artefact.ipynb #0276b6ab
+# %% ../nbs/05_artefact.ipynb #047e3e12
 @dataclass(frozen=True, eq=False)
 class DistilledDataset(torch.utils.data.Dataset):
     "Soft labels for base examples, with all that is needed to train on them."
@@ -82,8 +82,9 @@ class DistilledDataset(torch.utils.data.Dataset):
     settings: dict[str, Any] = field(default_factory=dict)  # of the distillation
     curve: Tensor = field(default_factory=lambda: torch.zeros(0, 3))  # (k, 3): iteration, loss, error in per cent
     resets: tuple[int, ...] = ()  # iterations at which the network was replaced
-    stored_images: Tensor | None = None  # (N, c, h, w) uint8, only if asked for
-    data_root: Path | None = None  # where to look for the source; not saved
+    base_images: Tensor | None = None  # (N, c, h, w) uint8, if they are in memory or in the file
+    keeps_images: bool = False  # the file holds the base images too
+    data_root: str | Path | None = None  # where to look for the source; not saved
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,9 +101,12 @@ class DistilledDataset(torch.utils.data.Dataset):
     @cached_property
     def images(self) -> Tensor:  # (N, c, h, w) uint8
         "The base images. Raises `InputError` if they are not in the file and the source is not to be had or has changed."
-        if self.stored_images is not None:
-            return self.stored_images
-        return resolve(self.source, self.data_root).images[self.rows]
+        if self.base_images is not None:
+            return self.base_images
+        source = resolve(self.source, self.data_root)
+        if self.rows.max() >= len(source):
+            raise InputError(f"the labels are damaged: base example {int(self.rows.max())} of {len(source)} in '{source.name}'")
+        return source.images[self.rows]
 
     @cached_property
     def inputs(self) -> Tensor:  # (N, c, h, w) float32
@@ -111,7 +115,7 @@ class DistilledDataset(torch.utils.data.Dataset):
 
     def with_images(self) -> DistilledDataset:
         "The same with the images inside, so that the source is not needed any more."
-        return replace(self, stored_images=self.images.contiguous())
+        return replace(self, base_images=self.images, keeps_images=True)
 
     def save(self, path: str | Path) -> None:
         "Writes one .safetensors file, whole or not at all."
@@ -120,15 +124,15 @@ class DistilledDataset(torch.utils.data.Dataset):
 # %% ../nbs/05_artefact.ipynb #b27c6b51
 FORMAT = "labeldistill/1"
 
-# %% ../nbs/05_artefact.ipynb #c4b2eff2
+# %% ../nbs/05_artefact.ipynb #d5ad8bc9
 def save_distilled(
     distilled: DistilledDataset,
     path: Path,
 ) -> None:
     "Writes the file, whole or not at all."
     tensors = {name: getattr(distilled, name) for name in ("labels", "rows", "base_labels", "curve")}
-    if distilled.stored_images is not None:
-        tensors["images"] = distilled.stored_images
+    if distilled.keeps_images:
+        tensors["images"] = distilled.images
     facts = {
         key: asdict(value) if isinstance(value, DataReference) else value
         for key, value in vars(distilled).items()
@@ -145,7 +149,7 @@ PLAIN_FIELDS = (
     *("validation_accuracy", "settings", "resets"),
 )
 
-# %% ../nbs/05_artefact.ipynb #533512ae
+# %% ../nbs/05_artefact.ipynb #51bfcdcc
 def load_distilled(
     path: str | Path,
     root: str | Path | None = None,  # folder of downloaded data, for the images
@@ -162,32 +166,42 @@ def load_distilled(
         raise InputError(f"'{path}' is not a .safetensors file that can be read ({first_line(error)})") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"'{path}' was not written by labeldistill, or by another version (wanted: format {FORMAT})")
-    return assemble(path, tensors, json.loads(metadata["labeldistill"]), root)
+    try:
+        return assemble(tensors, json.loads(metadata["labeldistill"]), root)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' is damaged ({first_line(error)})") from error
 
-# %% ../nbs/05_artefact.ipynb #ddccf886
+# %% ../nbs/05_artefact.ipynb #4229752f
 def assemble(
-    path: Path,  # for messages
     tensors: dict[str, Tensor],
     facts: dict[str, Any],
     root: str | Path | None,
 ) -> DistilledDataset:
-    "A distilled data set from what a file holds. Raises `InputError` if that does not fit together."
-    try:
-        source, target = (
-            DataReference(**{**facts[key], "classes": tuple(facts[key]["classes"])}) for key in ("source", "target")
-        )
-        plain = {key: facts[key] for key in PLAIN_FIELDS if key not in ("source", "target", "normalisation", "resets")}
-        labels, rows = tensors["labels"], tensors["rows"]
-        norm = Normalisation(*map(tuple, facts["normalisation"]))
-        if labels.shape != (len(rows), len(target.classes)) or not labels.isfinite().all():
-            raise ValueError(f"labels of shape {tuple(labels.shape)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is damaged ({first_line(error)})") from error
-    return DistilledDataset(
-        **{"labels": labels, "rows": rows, "source": source, "target": target, "normalisation": norm, **plain},
-        base_labels=tensors["base_labels"],
-        curve=tensors["curve"],
-        resets=tuple(facts["resets"]),
-        stored_images=tensors.get("images"),
-        data_root=Path(root) if root else None,
+    "A distilled data set from what a file holds. Raises `KeyError`, `TypeError` or `ValueError` if that does not fit together."
+    source, target = (DataReference(**{**facts[key], "classes": tuple(facts[key]["classes"])}) for key in ("source", "target"))
+    converted = {"source": source, "target": target, "normalisation": Normalisation(*map(tuple, facts["normalisation"]))}
+    distilled = DistilledDataset(
+        **{key: facts[key] for key in PLAIN_FIELDS} | converted | {"resets": tuple(facts["resets"])},
+        **{name: tensors[name] for name in ("labels", "rows", "base_labels", "curve")},
+        base_images=tensors.get("images"),
+        keeps_images="images" in tensors,
+        data_root=root,
     )
+    check_consistency(distilled)
+    return distilled
+
+# %% ../nbs/05_artefact.ipynb #db1c2f3e
+def check_consistency(distilled: DistilledDataset) -> None:
+    "Raises `ValueError` unless the parts of a distilled data set fit together."
+    count, classes = len(distilled.rows), len(distilled.target.classes)
+    labels, indices = distilled.labels, (distilled.rows, distilled.base_labels)
+    if not count or labels.shape != (count, classes) or not labels.isfinite().all():
+        raise ValueError(f"labels of shape {tuple(labels.shape)} for {count} images and {classes} classes")
+    if any(index.shape != (count,) or index.dtype != torch.int64 or index.min() < 0 for index in indices):
+        raise ValueError("rows or classes of the base examples")
+    if distilled.base_labels.max() >= len(distilled.source.classes):
+        raise ValueError("classes of the base examples")
+    if not all(isinstance(number, int) and number >= 1 for number in (distilled.steps, distilled.inner_batch)):
+        raise ValueError("numbers of steps or of examples per step")
+    if distilled.keeps_images and (distilled.images.dtype != torch.uint8 or len(distilled.images) != count):
+        raise ValueError("images")

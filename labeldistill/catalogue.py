@@ -99,7 +99,7 @@ def read_letters(root: Path) -> Dataset:
     labels = torch.arange(26).repeat_interleave(200)
     return Dataset("letters", torch.from_numpy(np.stack(images)[:, None]), labels, tuple(string.ascii_lowercase))
 
-# %% ../nbs/01_catalogue.ipynb #1920c99d
+# %% ../nbs/01_catalogue.ipynb #5b1a9274
 def read_torchvision(
     name: str,
     kind: str,  # class in torchvision.datasets
@@ -114,10 +114,10 @@ def read_torchvision(
     try:
         root.mkdir(parents=True, exist_ok=True)
         parts = [reader(root, train=train, download=True) for train in (True, False)]
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
         wanted = ", ".join(str(root / file) for file in files)
         raise InputError(
-            f"'{name}' could not be downloaded ({first_line(error)}); wanted: {wanted} (--data-root changes the folder)"
+            f"'{name}' could not be read or downloaded ({first_line(error)}); wanted: {wanted} (--data-root changes the folder)"
         ) from error
     arrays = [torch.as_tensor(np.asarray(part.data)) for part in parts]
     images = torch.cat([to_nchw(array) for array in arrays])
@@ -185,7 +185,7 @@ def on_disk(
     "Whether all files are there, packed (.gz) or unpacked."
     return all((root / file).exists() or (root / file.removesuffix(".gz")).exists() for file in files)
 
-# %% ../nbs/01_catalogue.ipynb #d7541f3a
+# %% ../nbs/01_catalogue.ipynb #31b6ce0e
 def read_folder(
     path: Path,
     image_size: int | None = None,  # resize to this many pixels a side
@@ -193,8 +193,14 @@ def read_folder(
     "Images from class folders (the ImageFolder layout): grey if every file is grey, else colour. Raises `InputError`."
     from torchvision.datasets import ImageFolder
 
+    class VisibleFolder(ImageFolder):
+        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+            "Class folders but for hidden ones, such as those of notebook servers."
+            names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
+            return names, {name: i for i, name in enumerate(names)}
+
     try:
-        folder = ImageFolder(str(path), loader=open_image)
+        folder = VisibleFolder(str(path), loader=open_image)
     except FileNotFoundError as error:
         raise InputError(f"'{path}': {first_line(error)}; wanted: one folder of images per class, none empty") from error
     decoded = [folder.loader(file) for file, _ in tqdm(folder.samples, f"reading {path.name}", leave=False)]
@@ -207,12 +213,14 @@ def read_folder(
         raise InputError(f"'{path}': images differ in size ({sizes[0]}, ... {sizes[-1]}): give --image-size to resize them")
     return Dataset(str(path), torch.cat(tensors), torch.tensor(folder.targets), tuple(folder.classes))
 
-# %% ../nbs/01_catalogue.ipynb #6d6bf46e
+# %% ../nbs/01_catalogue.ipynb #7ac412e9
 def open_image(file: str) -> Image.Image:
     "One decoded image. Raises `InputError` for a file that is none."
     try:
         with Image.open(file) as image:
             image.load()
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"'{file}' has more than 8 bits a pixel; wanted: 8-bit grey or colour")
             return image
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"'{file}' is not an image that can be read") from error
@@ -230,13 +238,13 @@ def resize(
 # %% ../nbs/01_catalogue.ipynb #c72db2e3
 NPZ_KEYS = "'images' and 'labels', or 'train_x', 'train_y', 'test_x' and 'test_y'"
 
-# %% ../nbs/01_catalogue.ipynb #9fa5db0e
+# %% ../nbs/01_catalogue.ipynb #3e55b9da
 def read_npz(path: Path) -> Dataset:
     "Arrays `images`, `labels` or `train_x`, `train_y`, `test_x`, `test_y`. Raises `InputError`."
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
+            arrays = {key: np.asarray(file[key]) for key in file.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"'{path}' is not an .npz file that can be read ({first_line(error)})") from error
     if {"images", "labels"} <= arrays.keys():
         pairs = [("images", "labels")]
@@ -244,20 +252,22 @@ def read_npz(path: Path) -> Dataset:
         pairs = [("train_x", "train_y"), ("test_x", "test_y")]
     else:
         raise InputError(f"'{path}' holds {sorted(arrays)}; wanted: {NPZ_KEYS}")
-    parts = [check_arrays(f"'{path}'", x, arrays[x], y, arrays[y]) for x, y in pairs]
+    total = sum(arrays[y].size for _, y in pairs)
+    parts = [check_arrays(f"'{path}'", x, arrays[x], y, arrays[y], total) for x, y in pairs]
     if len({images.shape[1:] for images, _ in parts}) > 1:
         raise InputError(f"'{path}': train_x and test_x differ in image shape")
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     test_size = len(parts[1][1]) if len(parts) == 2 else 0
     return Dataset(str(path), images, labels, tuple(map(str, range(int(labels.max()) + 1))), test_size)
 
-# %% ../nbs/01_catalogue.ipynb #2c6ef356
+# %% ../nbs/01_catalogue.ipynb #9fc70bcc
 def check_arrays(
     where: str,  # the file, for messages
     x: str,  # name of the images
     images: np.ndarray,
     y: str,  # name of the labels
     labels: np.ndarray,
+    total: int,  # examples in all parts: there cannot be more classes
 ) -> tuple[Tensor, Tensor]:  # (n, c, h, w) uint8 and (n,) int64
     "One pair of arrays as tensors. Raises `InputError` for a wrong shape, type or label."
     grey_or_colour = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
@@ -268,7 +278,7 @@ def check_arrays(
         raise InputError(f"{where}: {x} is {images.dtype}{nan}; wanted: uint8, 0 to 255")
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise InputError(f"{where}: {y} is {labels.dtype} {labels.shape}; wanted: {len(images)} integers, one per image")
-    if labels.min() < 0 or labels.max() >= len(labels):
+    if labels.min() < 0 or labels.max() >= total:
         raise InputError(f"{where}: {y} reaches from {labels.min()} to {labels.max()}; wanted: classes 0 ... C-1")
     return to_nchw(torch.from_numpy(images)), torch.from_numpy(labels.astype(np.int64))
 

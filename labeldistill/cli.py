@@ -209,7 +209,7 @@ def show_command(
 # %% ../nbs/13_cli.ipynb #be322b61
 UsageError = typer.BadParameter.__base__  # what the parser raises for a wrong option or value
 
-# %% ../nbs/13_cli.ipynb #47c34eda
+# %% ../nbs/13_cli.ipynb #c0c3f863
 def main(
     arguments: list[str] | None = None,  # None: those of the process
 ) -> None:
@@ -217,7 +217,8 @@ def main(
     arguments = sys.argv[1:] if arguments is None else arguments
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
     try:
-        app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)
+        sys.path.insert(0, "")  # a network may be a module beside the user, as with `python -m`
+        status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)
     except UsageError as error:
         fail(error.format_message())
     except ValueError as error:
@@ -227,7 +228,9 @@ def main(
             raise
         fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; a run with --checkpoint continues with --resume", status=130)
+        status = 130
+    if status == 130:
+        fail("interrupted; a run with --checkpoint continues with --resume", status)
 
 # %% ../nbs/13_cli.ipynb #0754d192
 def fail(

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['InputError', 'first_line', 'choose_device', 'stream', 'generator', 'replacing', 'Normalisation', 'Dataset',
-           'stratified_order', 'class_rank', 'Split', 'split', 'normalisation']
+__all__ = ['InputError', 'first_line', 'choose_device', 'stream', 'generator', 'random_layers', 'replacing', 'Normalisation',
+           'Dataset', 'stratified_order', 'class_rank', 'Split', 'split', 'normalisation']
 
 # %% ../nbs/00_data.ipynb #21047a49
 class InputError(ValueError):
@@ -59,6 +59,14 @@ def stream(
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     "A CPU generator at the start of the stream for one `purpose`."
     return torch.Generator().manual_seed(stream(seed, *purpose))
+
+# %% ../nbs/00_data.ipynb #4dac9398
+@contextmanager
+def random_layers(seed: int, *purpose: str | int) -> Iterator[None]:
+    "A block in which the global CPU generator follows the stream for one `purpose`; its state outside is left as it was."
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream(seed, "layers", *purpose))
+        yield
 
 # %% ../nbs/00_data.ipynb #7193ca7b
 @contextmanager

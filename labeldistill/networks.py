@@ -83,7 +83,7 @@ class LeNet(nn.Module):
 # %% ../nbs/03_networks.ipynb #4d72ef1b
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet}
 
-# %% ../nbs/03_networks.ipynb #0cd8a579
+# %% ../nbs/03_networks.ipynb #018b0696
 def find_factory(
     name: str,  # a key of `NETWORKS`, or "package.module:factory"
 ) -> Callable[..., nn.Module]:
@@ -95,7 +95,7 @@ def find_factory(
         raise InputError(f"--network '{name}': wanted {', '.join(NETWORKS)} or package.module:factory")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"--network '{name}' cannot be imported ({first_line(error)})") from error
 
 # %% ../nbs/03_networks.ipynb #1b4352b7

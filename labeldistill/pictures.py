@@ -28,7 +28,7 @@ def draw_image(
     axis.set_title(title, fontsize=8)
     axis.set_xticks([]), axis.set_yticks([])
 
-# %% ../nbs/11_pictures.ipynb #ae4403ea
+# %% ../nbs/11_pictures.ipynb #50f9293c
 def draw_bars(
     axis: Axes,
     label: Tensor,  # (C,)
@@ -37,7 +37,7 @@ def draw_bars(
 ) -> None:
     "One soft label as horizontal bars."
     shown = label.topk(min(most, len(label))).indices.sort().values
-    axis.barh([classes[c] for c in shown], label[shown], color=sns.color_palette("colorblind")[0])
+    axis.barh([classes[c] for c in shown], label[shown].numpy(), color=sns.color_palette("colorblind")[0])
     axis.set(xlim=(0, 1))
     axis.invert_yaxis()
     axis.tick_params(labelsize=6)

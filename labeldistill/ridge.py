@@ -25,14 +25,15 @@ def add_ones(
     "Features with a last column of ones."
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
-# %% ../nbs/04_ridge.ipynb #14118b71
+# %% ../nbs/04_ridge.ipynb #c536b159
 def gram_factor(
     features: Tensor,  # (N_i, d), with ones
     lam: float = RIDGE_LAMBDA,
 ) -> Tensor:  # (N_i, N_i) lower triangular
-    "Cholesky factor of Z Z^T + lambda I."
+    "Cholesky factor of Z Z^T + lambda I; NaN where the features are no numbers, so that the loss will say so."
     gram = features @ features.T
-    return torch.linalg.cholesky(gram + lam * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    factor, info = torch.linalg.cholesky_ex(gram + lam * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    return torch.where(info == 0, factor, torch.nan)
 
 # %% ../nbs/04_ridge.ipynb #bb98ea12
 def ridge_solution(

@@ -65,19 +65,19 @@ def one_of(
     if value not in allowed:
         raise InputError(f"--{option} '{value}': wanted {', '.join(allowed)}")
 
-# %% ../nbs/12_runs.ipynb #e35086b3
+# %% ../nbs/12_runs.ipynb #7f17e094
 def check_writable(path: Path) -> None:
     "Raises `InputError` unless a file can be written at `path`; leaves nothing behind."
-    if path.is_dir():
-        raise InputError(f"--out '{path}': is a folder; wanted: the name of a file")
-    probe = path.with_name(f".{path.name}.probe")
     try:
+        if path.is_dir():
+            raise InputError(f"--out '{path}': is a folder; wanted: the name of a file")
+        probe = path.with_name(f".{path.name}.probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise InputError(f"--out '{path}': cannot be written ({error.strerror})") from error
 
-# %% ../nbs/12_runs.ipynb #37c2d6b0
+# %% ../nbs/12_runs.ipynb #daf1bd01
 class Scene:
     "Target, base examples and network of one run. Raises `InputError` if they do not go together."
 
@@ -94,7 +94,7 @@ class Scene:
         data_root: str | Path | None,
         image_size: int | None,
     ):
-        self.device = choose_device(device)
+        self.device, self.data_root = choose_device(device), data_root
         self.target = open_dataset("target", target, data_root, image_size)
         self.split = split(self.target)
         self.normalise = normalisation(self.target, self.split.train)
@@ -233,7 +233,7 @@ def thin_curve(
     ends = torch.tensor([len(stretch) for stretch in stretches]).cumsum(0)
     return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)
 
-# %% ../nbs/12_runs.ipynb #5b8cce95
+# %% ../nbs/12_runs.ipynb #e16fb398
 def as_artefact(
     scene: Scene,
     method: str,
@@ -261,10 +261,11 @@ def as_artefact(
         settings={key: value for key, value in settings.items() if key != "base rows"} | {"best iteration": int(best.iteration)},
         curve=thin_curve(progress.curve),
         resets=tuple(progress.resets.tolist()),
-        stored_images=None,
+        base_images=scene.base.images,
+        data_root=scene.data_root,
     )
 
-# %% ../nbs/12_runs.ipynb #415c4c1c
+# %% ../nbs/12_runs.ipynb #a9649030
 def evaluate(
     distilled: DistilledDataset | str | Path,  # or the file
     target: str | Path | Dataset | None = None,  # whose test part; None: the one the labels were made for
@@ -288,6 +289,7 @@ def evaluate(
         distilled = load_distilled(distilled, data_root)
     head = head or distilled.head
     one_of("head", head, HEADS)
+    data_root = data_root or distilled.data_root
     dataset = resolve(distilled.target, data_root) if target is None else open_target(target, distilled, data_root)
     if network is None:
         network, last_layer = distilled.network, last_layer or distilled.last_layer
@@ -365,7 +367,7 @@ def target_classes(
         raise InputError(f"the base examples have {len(seen)} classes, more than the {len(target.classes)} of '{target.name}'")
     return torch.tensor([seen.index(label) for label in base.labels.tolist()])
 
-# %% ../nbs/12_runs.ipynb #ac96277a
+# %% ../nbs/12_runs.ipynb #6421c165
 def show(
     distilled: DistilledDataset | str | Path,  # or the file
     out: str | Path,  # picture to write: .png, .svg or .pdf
@@ -377,7 +379,8 @@ def show(
     check_writable(out)
     if not isinstance(distilled, DistilledDataset):
         distilled = load_distilled(distilled, data_root)
-    draw_distilled(distilled).savefig(out, dpi=150)
+    with replacing(out) as part:
+        draw_distilled(distilled).savefig(part, dpi=150, format=out.suffix[1:])
     return out
 
 # %% ../nbs/12_runs.ipynb #bbba9d54

@@ -16,7 +16,7 @@ def render() -> str:
         if cell.cell_type == "code" and cell.source.startswith("#| echo: false"):
             cell.source = ""
     text, _ = MarkdownExporter().from_notebook_node(notebook)
-    text = re.sub(r"```python\n+```\n", "", text)  # what an emptied cell leaves
+    text = re.sub(r"```(python)?\n+```\n", "", text)  # what an emptied cell leaves
     text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", relink, text)
     return "<!-- Rendered from nbs/index.ipynb by `make prepare`. -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
