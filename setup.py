@@ -25,7 +25,7 @@ setup(
     classifiers=[
         "Development Status :: 3 - Alpha",
         f"Intended Audience :: {cfg['audience']}",
-        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: {minor}" for minor in ("3.11", "3.12", "3.13")),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=[lib, f"{lib}.*"]),

@@ -20,6 +20,7 @@ PUBLIC = {
     "load": "catalogue",
     "load_distilled": "artefact",
     "show": "runs",
+    "train_full": "runs",
 }
 
 __all__ = ["__version__", *PUBLIC]
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from labeldistill.data import Dataset, InputError
     from labeldistill.evaluation import Evaluation
     from labeldistill.networks import LeNet
-    from labeldistill.runs import baseline, datasets, distill, evaluate, show
+    from labeldistill.runs import baseline, datasets, distill, evaluate, show, train_full
 
 
 def __getattr__(name: str) -> Any:

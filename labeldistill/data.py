@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['InputError', 'first_line', 'choose_device', 'stream', 'generator', 'random_layers', 'replacing', 'Normalisation',
-           'Dataset', 'stratified_order', 'class_rank', 'Split', 'split', 'normalisation']
+__all__ = ['InputError', 'first_line', 'choose_device', 'stream', 'generator', 'random_layers', 'replacing', 'temporary_name',
+           'current_umask', 'Normalisation', 'Dataset', 'stratified_order', 'class_rank', 'Split', 'split',
+           'normalisation']
 
 # %% ../nbs/00_data.ipynb #21047a49
 class InputError(ValueError):
@@ -32,16 +33,15 @@ def first_line(error: BaseException) -> str:
 
 
 
-# %% ../nbs/00_data.ipynb #8a1b372b
+# %% ../nbs/00_data.ipynb #6da2083e
 def choose_device(
-    name: str = "auto",  # "auto", "cpu", "cuda", "cuda:1", "mps"
+    name: str = "auto",  # "auto", "cpu", "cuda", "cuda:1"
 ) -> torch.device:
     "The device called `name`, checked to be there; `auto` is the GPU where there is one. Raises `InputError`."
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     allowed = ["auto", "cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     allowed += ["cuda"] if torch.cuda.is_available() else []
-    allowed += ["mps"] if torch.backends.mps.is_available() else []
     if name not in allowed:
         raise InputError(f"--device '{name}': here are {', '.join(allowed)}")
     return torch.device(name)
@@ -68,18 +68,33 @@ def random_layers(seed: int, *purpose: str | int) -> Iterator[None]:
         torch.default_generator.manual_seed(stream(seed, "layers", *purpose))
         yield
 
-# %% ../nbs/00_data.ipynb #7193ca7b
+# %% ../nbs/00_data.ipynb #53498c86
 @contextmanager
 def replacing(
     path: Path,  # the file to be
 ) -> Iterator[Path]:
-    "A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    "A temporary path beside `path` that takes its place when the block ends well, else vanishes. Raises `InputError`."
+    part = temporary_name(path)
     try:
         yield part
+        part.chmod(0o666 & ~current_umask())
         os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)
+
+# %% ../nbs/00_data.ipynb #c89aaac3
+def temporary_name(path: Path) -> Path:
+    "What a file is called while it is being written."
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+# %% ../nbs/00_data.ipynb #ef3c372b
+def current_umask() -> int:
+    "The permissions that new files are not to have; POSIX tells it only by changing it."
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 # %% ../nbs/00_data.ipynb #9699b055
 class Normalisation(NamedTuple):
@@ -98,7 +113,7 @@ class Normalisation(NamedTuple):
         shift = torch.tensor(self.mean, device=images.device).view(shape) * 255
         return images.sub(shift).div_(scale)
 
-# %% ../nbs/00_data.ipynb #e1d2d6c4
+# %% ../nbs/00_data.ipynb #8629a1d2
 @dataclass(frozen=True, eq=False)
 class Dataset:
     "One data set, whole. Parts of it are row numbers, see `split`."
@@ -120,8 +135,9 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        "Identity of the content: shapes, pixels and labels."
-        digest = hashlib.sha256(repr((tuple(self.images.shape), len(self.classes))).encode())
+        "Identity of the content and of its split: shapes, sizes of the given parts, pixels and labels."
+        facts = (tuple(self.images.shape), len(self.classes), self.test_size, self.valid_size)
+        digest = hashlib.sha256(repr(facts).encode())
         for part in (self.images, self.labels):
             digest.update(part.cpu().contiguous().numpy())
         return digest.hexdigest()

@@ -36,6 +36,7 @@ def own_data_root(monkeypatch, tmp_path_factory, request):
 @pytest.fixture
 def no_network(monkeypatch):
     "Every connection is refused, at once and without leaving the machine."
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of its first use
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)

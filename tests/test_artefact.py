@@ -228,7 +228,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(distilled, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(artefact, "save_file", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         distilled.save(path)
     assert snapshot(tmp_path) == before
 

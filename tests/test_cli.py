@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ QUICK = ("--network", "user_networks:plain", "--device", "cpu")
 def process(*arguments, environment, cwd):
     "The command in a process of its own."
     command = [Path(sys.executable).with_name("labeldistill"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300, preexec_fn=heed)
 
 
 # End to end
@@ -235,7 +237,7 @@ DISTILL, EVALUATE, BASELINE, SHOW = "distill", "evaluate", "baseline", "show"
 FEW = r"must be at least 1"
 UNKNOWN = {
     "--method": r"--method 'nonsense': wanted ridge, second-order",
-    "--network": r"--network 'nonsense': wanted lenet or package\.module:factory",
+    "--network": r"--network 'nonsense': wanted lenet, .* or package\.module:factory",
     "--optimizer": r"--optimizer 'nonsense': wanted adam, sgd, adamw",
     "--head": r"--head 'nonsense': wanted linear, ridge",
     "--device": r"--device 'nonsense': here are auto, cpu",

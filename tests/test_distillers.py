@@ -13,7 +13,7 @@ from labeldistill.distillers import METHODS, Batch, Checkpoint, Schedule, State,
 from labeldistill.labels import adam_start
 from labeldistill.monitor import monitor_start
 from labeldistill.networks import make_network
-from labeldistill.runs import Scene
+from labeldistill.runs import Opening, Scene
 
 NETWORKS = {name: getattr(user_networks, name) for name in ("plain", "normed", "dropping")}
 METHOD_NAMES = list(METHODS)
@@ -26,7 +26,7 @@ def method_name(request):
 
 @pytest.fixture
 def scene(bars):
-    return lambda network="lenet", base=6: Scene(bars, base, None, None, network, None, 1, "cpu", None, None)
+    return lambda network="lenet", base=6: Scene(bars, base, None, None, network, None, 1, "cpu", Opening(None))
 
 
 @pytest.fixture
@@ -404,7 +404,7 @@ def test_a_failing_checkpoint_leaves_the_one_before(scene, tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(distillers, "save_file", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         checkpoint.save(progress)
     assert snapshot(tmp_path) == before
 

@@ -10,11 +10,11 @@ from torch.func import functional_call, jvp
 from torch.nn.functional import cross_entropy
 
 from labeldistill.data import InputError
-from labeldistill.distillers import INNER_LR, METHODS, Batch, State
+from labeldistill.distillers import INNER_LR, METHODS, Batch, SecondOrder, State, map_tensors
 from labeldistill.gradients import ridge_label_gradient, second_order_label_gradient
-from labeldistill.labels import adam_start, to_distribution
+from labeldistill.labels import adam_start, to_distribution, uniform_labels
 from labeldistill.monitor import monitor_start
-from labeldistill.networks import Functional, LeNet, Network, flat_parameters, without_layer
+from labeldistill.networks import Functional, LeNet, Network, flat_parameters, make_network, without_layer
 from labeldistill.ridge import PSEUDO_STEP, RIDGE_LAMBDA, SCALE_LR, add_ones, gram_factor, pseudo_step, ridge_solution
 
 SEEDS = st.integers(0, 2**31)
@@ -315,3 +315,41 @@ def test_lenet_has_as_many_parameters_as_in_the_paper(channels, size, parameters
 def test_lenet_refuses_images_that_its_pooling_would_use_up():
     with pytest.raises(InputError, match="16 pixels or more, not 15"):
         LeNet(1, 15, 10)
+
+
+def test_random_layers_draw_the_same_in_the_inner_step_and_in_the_label_gradient():
+    network = make_network(dropping, 1, 28, 4)
+    method, labels = SecondOrder(network), uniform_labels(6, 4).double()
+    learner = map_tensors(method.start(0), lambda x: x.double())
+    state = State(labels, adam_start(labels), learner, monitor_start(5))
+    rng = torch.Generator().manual_seed(0)
+    base, outer = (torch.randn(n, 1, 28, 28, generator=rng, dtype=torch.float64) for n in (6, 8))
+    targets = torch.arange(8) % 4
+    torch.manual_seed(1)
+    after, _ = method.step(state, Batch(torch.arange(6), base, outer, targets))
+    torch.manual_seed(1)
+    theta, leaf = state.learner.theta.requires_grad_(), labels.clone().requires_grad_()
+    inner = torch.nn.functional.cross_entropy(method.function(theta, base), leaf)
+    (gradient,) = torch.autograd.grad(inner, theta, create_graph=True)
+    loss = torch.nn.functional.cross_entropy(method.function(theta - 0.01 * gradient, outer), targets)
+    (expected,) = torch.autograd.grad(loss, leaf)
+    torch.testing.assert_close(after.label_adam.mean, 0.1 * expected, rtol=1e-9, atol=1e-15)
+
+
+def dropping(channels, image_size, classes):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(channels * image_size**2, 16), torch.nn.ReLU(), torch.nn.Dropout(0.5),
+        torch.nn.Linear(16, classes),
+    )  # fmt: skip
+
+
+def test_frozen_parameters_are_not_learned():
+    network = make_network(half_frozen, 1, 28, 4)
+    theta = SecondOrder(network).start(0).theta
+    assert len(theta) == 16 * 4 + 4
+
+
+def half_frozen(channels, image_size, classes):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * image_size**2, 16), torch.nn.Linear(16, classes))
+    module[1].requires_grad_(False)
+    return module
