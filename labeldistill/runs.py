@@ -150,7 +150,7 @@ class Scene:
         classes = len(self.target.classes)
         return Problem(self.inputs(), real.images, real.labels, self.normalise, self.exam("valid"), classes)
 
-# %% ../nbs/15_runs.ipynb #4055db11
+# %% ../nbs/15_runs.ipynb #513f1e2b
 def shorten(
     parts: Split,
     size: int | None,  # real examples used; None: all
@@ -164,7 +164,7 @@ def shorten(
     if not least <= size <= most:
         what = "training and validation examples" if count_validation else "training examples"
         raise InputError(f"--target-size {size}: must be {least} to {most}, the number of {what}")
-    kept = max(1, round(size * valid / (train + valid))) if count_validation else valid
+    kept = min(size - 1, max(1, round(size * valid / (train + valid)))) if count_validation else valid
     return parts._replace(train=parts.train[: size - kept if count_validation else size], valid=parts.valid[:kept])
 
 # %% ../nbs/15_runs.ipynb #d9abf75c
