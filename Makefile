@@ -16,7 +16,7 @@ TRACKED := nbs labeldistill README.md
 STATE   := (git status --porcelain -- $(TRACKED); git diff -- $(TRACKED)) | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test prepare lint lock install
+.PHONY: quickstart test notebooks unit prepare lint lock install
 
 install: $(VENV)/installed
 
@@ -31,10 +31,16 @@ quickstart: install
 	papermill --log-output --no-progress-bar nbs/experiments/quickstart.ipynb $(SMOKE)/quickstart/run.ipynb -p folder $(SMOKE)/quickstart
 	@cat $(SMOKE)/quickstart/table.txt
 
+# The notebooks' checks and the tests side by side, one thread each.
 test: install lint
-	nbdev_test --n_workers 2 --do_print
-	pytest
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 notebooks unit
 	$(MAKE) --no-print-directory prepare
+
+notebooks: install
+	nbdev_test --n_workers 1
+
+unit: install
+	pytest
 
 lint: install
 	ruff check .
