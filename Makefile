@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # What exporting, cleaning and rendering may change, and its state.
 TRACKED := nbs labeldistill README.md
-STATE   := (git status --porcelain -- $(TRACKED); git diff -- $(TRACKED)) | git hash-object --stdin
+STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
 .PHONY: quickstart test notebooks unit prepare lint lock install
