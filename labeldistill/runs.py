@@ -128,7 +128,7 @@ class Scene:
         origin = self.target if within else open_dataset("source", source, opening)
         check_same_shape(origin, self.target)
         origin = self.target if origin.sha256 == self.target.sha256 else origin  # the target by another name
-        parts = self.split if within else split(origin)
+        parts = self.split if origin is self.target else split(origin)
         pool = Pool(origin, parts, within if balanced is None else balanced, seed, network, last_layer, self.device)
         self.base = BaseSet(origin, select_rows(selection, pool, base_examples))
 

@@ -250,3 +250,8 @@ def test_grey_and_colour_go_together_when_converted(bars_npz):
     options = {"iterations": 2, "outer_batch": 8, "device": "cpu", "show_progress": False, "image_size": 28}
     learned = distill(bars_npz, 5, source="letters", channels=3, **options)
     assert learned.images.shape == (5, 3, 28, 28) and learned.target.channels == 3
+
+
+def test_a_shortened_target_named_as_source_lends_no_images_from_outside():
+    learned = quick(20, source="digits", target_size=30)
+    assert set(learned.rows.tolist()) <= set(split(load("digits")).train[:30].tolist())
