@@ -235,10 +235,11 @@ def run_gradient_variance(
     iteration, absolute, relative = ([x if math.isfinite(x) else None for x in column] for column in points.T.tolist())
     return {"iteration": iteration, "variance": absolute, "relative_variance": relative}
 
-# %% ../nbs/16_experiments.ipynb #53fdbeb8
-TIMING = {**LEARNING, "stretch": 5, "repeats": 3}
+# %% ../nbs/16_experiments.ipynb #c97c0f8d
+TIMING = {**LEARNING, "stretch": 5, "repeats": 3}  # its length is in epochs
+del TIMING["iterations"]
 
-# %% ../nbs/16_experiments.ipynb #9ccf9b67
+# %% ../nbs/16_experiments.ipynb #5c4d7f19
 def run_timing(
     parameters: dict[str, Any],
     place: Place,
@@ -246,7 +247,7 @@ def run_timing(
     "Minutes that the distillation would take on this machine, estimated from its first epochs."
     stretch, epochs, found = parameters["stretch"], parameters["epochs"], []
     for _ in range(parameters["repeats"]):
-        once, twice = (seconds(learn, parameters | {"epochs": n}, place) for n in (stretch, 2 * stretch))
+        once, twice = (seconds(learn, parameters | {"epochs": n, "iterations": None}, place) for n in (stretch, 2 * stretch))
         found.append((once + (epochs / stretch - 1) * (twice - once)) / 60)
     return {"minutes": summary(tuple(found))}
 
@@ -270,10 +271,10 @@ KINDS: dict[str, Kind] = {
     "timing": Kind("timing.ipynb", run_timing, TIMING),
 }
 
-# %% ../nbs/16_experiments.ipynb #88377e71
+# %% ../nbs/16_experiments.ipynb #19e304b3
 def new_run(
     kind: str,  # a key of `KINDS`
-    scale: str,
+    scale: str,  # see `Run`
     parameters: dict[str, Any],  # those that differ from the kind's defaults
 ) -> Run:
     "A run with all its parameters. Raises `InputError` for a kind or parameter that there is not."
@@ -282,7 +283,8 @@ def new_run(
     for name in parameters:
         if name not in defaults:
             raise InputError(f"{kind} has no parameter '{name}'; wanted: {', '.join(defaults)}")
-    return Run(kind, scale, defaults | parameters)
+    given = {name: float(value) if isinstance(defaults[name], float) else value for name, value in parameters.items()}
+    return Run(kind, scale, defaults | given)
 
 # %% ../nbs/16_experiments.ipynb #b536242f
 def dependencies(run: Run) -> list[Run]:
