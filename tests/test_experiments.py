@@ -264,13 +264,14 @@ def test_gradient_variance_has_a_point_for_every_stretch(small, results):
 def test_timing_extrapolates_from_two_lengths(small, results, monkeypatch):
     lengths = []
 
-    def learn(parameters, place):
-        lengths.append(parameters["epochs"])
+    def learn(parameters, place, **options):
+        lengths.append(options.pop("epochs"))
+        assert options == {"precision": "bf16", "compile": False}  # as the whole run would have, not the short ones
 
     monkeypatch.setattr(experiments, "learn", learn)
     clock = iter([0.0, 10.0, 10.0, 26.0])  # 10 s for one stretch, 16 s for two
     monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
-    parameters = {"target": small["target"], "epochs": 20, "stretch": 2, "repeats": 1}
-    found = go("timing", parameters, results)
+    parameters = {"target": small["target"], "base_examples": 6, "precision": "bf16"}
+    found = go("timing", parameters | {"epochs": 20, "stretch": 2, "repeats": 1}, results)
     assert lengths == [2, 4]
     assert found["minutes"] == {"mean": pytest.approx((10 + 9 * 6) / 60), "std": 0.0, "n": 1, "values": [pytest.approx(64 / 60)]}
