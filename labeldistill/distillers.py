@@ -31,9 +31,9 @@ from .ridge import PSEUDO_STEP, SCALE_LR, add_ones, gram_factor, pseudo_step, ri
 # %% auto #0
 __all__ = ['INNER_LR', 'METHODS', 'Batch', 'LinearLearner', 'RidgeLearner', 'State', 'step_labels', 'top1_error', 'replayable',
            'SecondOrder', 'Ridge', 'Method', 'Problem', 'Schedule', 'Draw', 'epoch_draws', 'make_batch', 'Best',
-           'Progress', 'start', 'fresh_learner', 'map_tensors', 'Loop', 'InPlace', 'check_finite', 'validate',
-           'epochs_between_validations', 'Checkpoint', 'named_tensors', 'from_named_tensors', 'distill_labels',
-           'describe']
+           'Progress', 'start', 'fresh_learner', 'map_tensors', 'Loop', 'Recording', 'InPlace', 'check_finite',
+           'validate', 'epochs_between_validations', 'Checkpoint', 'named_tensors', 'from_named_tensors',
+           'distill_labels', 'describe']
 
 # %% ../nbs/12_distillers.ipynb #fe52ea9c
 class Batch(NamedTuple):
@@ -359,7 +359,7 @@ def map_tensors(
         return function(*trees)
     return type(trees[0])(*(map_tensors(function, *parts) for parts in zip(*trees, strict=True)))
 
-# %% ../nbs/12_distillers.ipynb #e8c62354
+# %% ../nbs/12_distillers.ipynb #5703381a
 class Loop:
     "The iterations of one run."
 
@@ -371,6 +371,7 @@ class Loop:
         seed: int,
     ):
         self.problem, self.method, self.schedule, self.seed = problem, method, schedule, seed
+        self.ready = 0, None  # number and parameters of the network that lies ready
         self.iterate = method.computation.prepare(self.iterate)
         if problem.device.type == "cuda" and not method.network.random:
             self.iterate = InPlace(self.iterate)
@@ -389,8 +390,11 @@ class Loop:
 
     def next_learner(self, state: State) -> LinearLearner | RidgeLearner:
         "The network that lies ready, on the device. The host waits for the device here."
-        learner = fresh_learner(self.method, self.seed, int(state.monitor.resets) + 1)
-        return map_tensors(lambda x: x.to(self.problem.device), learner)
+        number = int(state.monitor.resets) + 1
+        if number != self.ready[0]:
+            learner = fresh_learner(self.method, self.seed, number)
+            self.ready = number, map_tensors(lambda x: x.to(self.problem.device), learner)
+        return self.ready[1]
 
     def run_epoch(
         self,
@@ -413,14 +417,23 @@ class Loop:
         resets = torch.cat([progress.resets, done + 1 + rows[:, 3].nonzero().flatten()])
         return Progress(state, progress.best, progress.epoch + 1, torch.cat([progress.curve, rows[:, :2]]), resets)
 
-# %% ../nbs/12_distillers.ipynb #f9b3ce0f
+# %% ../nbs/12_distillers.ipynb #99d1df71
+@dataclass
+class Recording:
+    "A function made ready for inputs of some shapes."
+
+    places: tuple[Any, ...]  # where the inputs live
+    inputs: tuple[Any, ...]  # what was copied there last
+    play: Callable[[], Tensor]  # one call; its output is overwritten by the next
+
+# %% ../nbs/12_distillers.ipynb #841ed352
 class InPlace:
     "A pure function (state, *inputs) -> (state, output) that works in fixed places; on a GPU it is played back as a graph."
 
     def __init__(self, function: Callable):
         self.function = function
         self.state = None  # where the state lives
-        self.players = {}  # shapes of the inputs -> where they live, the inputs last seen, what plays the function
+        self.recordings: dict[tuple, Recording] = {}  # by the shapes of the inputs
 
     def __call__(self, state: Any, *inputs: Any) -> tuple[Any, Tensor]:
         "The state after the call, overwritten by the next one, and the output."
@@ -429,15 +442,15 @@ class InPlace:
         elif state is not self.state:
             map_tensors(Tensor.copy_, self.state, state)
         shapes = tuple(x.shape for part in inputs for x in named_tensors(part, "").values())
-        if shapes not in self.players:
+        if shapes not in self.recordings:
             places = tuple(map_tensors(torch.clone, part) for part in inputs)
-            self.players[shapes] = [places, inputs, self.record(places)]
-        places, last, play = self.players[shapes]
-        for place, part, before in zip(places, inputs, last, strict=True):
-            if part is not before:
+            self.recordings[shapes] = Recording(places, inputs, self.record(places))
+        recording = self.recordings[shapes]
+        for place, part, last in zip(recording.places, inputs, recording.inputs, strict=True):
+            if part is not last:
                 map_tensors(Tensor.copy_, place, part)
-        self.players[shapes][1] = inputs
-        return self.state, play().clone()
+        recording.inputs = inputs
+        return self.state, recording.play().clone()
 
     def advance(self, places: tuple) -> Tensor:
         "One call on what is in place; returns the output."
@@ -568,7 +581,7 @@ def from_named_tensors(
         return tensors[name].to(like.device)
     return type(like)(*(from_named_tensors(part, f"{name}.{field}", tensors) for field, part in like._asdict().items()))
 
-# %% ../nbs/12_distillers.ipynb #70dc8dbc
+# %% ../nbs/12_distillers.ipynb #eaaad8ab
 def distill_labels(
     problem: Problem,
     method: Method,
@@ -582,6 +595,8 @@ def distill_labels(
     progress = (checkpoint and checkpoint.load(progress)) or progress
     loop, every = Loop(problem, method, schedule, seed), epochs_between_validations(problem, schedule)
     with tqdm(total=schedule.iterations, initial=len(progress.curve), unit="it", disable=not show_progress) as bar:
+        if method.computation.compile:
+            bar.set_postfix_str("compiling")
         while len(progress.curve) < schedule.iterations:
             progress = loop.run_epoch(progress, bar)
             if int(progress.epoch) % every == 0 or len(progress.curve) == schedule.iterations:

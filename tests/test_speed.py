@@ -141,7 +141,7 @@ def test_iterations_in_fixed_places_are_the_plain_ones_bit_for_bit_resets_includ
     assert torch.equal(plain.curve, fast.curve)
     expected, found = (distillers.named_tensors(progress.state, "state") for progress in (plain, fast))
     assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
-    assert len(places[0].players) == 2 and fast.state is places[0].state
+    assert len(places[0].recordings) == 2 and fast.state is places[0].state
 
 
 def test_what_goes_into_a_recorded_iteration_is_not_overwritten(digits):
