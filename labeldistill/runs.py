@@ -108,7 +108,7 @@ def choose_place(device: str) -> torch.device:
         keep_memory()
     return place
 
-# %% ../nbs/15_runs.ipynb #daec339b
+# %% ../nbs/15_runs.ipynb #efc27749
 class Scene:
     "Target, base examples and network of one run. Raises `InputError` if they do not go together."
 
@@ -142,7 +142,7 @@ class Scene:
 
     @property
     def inner_batch(self) -> int:
-        return inner_batch_size(len(self.base))
+        return inner_batch_size(len(self.base), len(self.target.classes))
 
     def inputs(self) -> Tensor:  # (N, c, h, w) float32
         "The normalised base images on the device."

@@ -181,7 +181,7 @@ def random_rows(
     "Rows drawn at random, as in the paper."
     return choose_rows(pool.dataset.labels, pool.parts.train, count, pool.balanced, seed)
 
-# %% ../nbs/08_selection.ipynb #77af8c49
+# %% ../nbs/08_selection.ipynb #4daf8865
 def learning_curve(
     pool: Pool,
     rows: Tensor,  # (N,) int64
@@ -191,7 +191,7 @@ def learning_curve(
     "Validation accuracy along the training of one network on true labels."
     base = pool.exam(rows)
     labels = smoothed_labels(base.labels, len(pool.dataset.classes))
-    data = TrainingSet(base.normalise(base.images), labels, inner_batch_size(len(rows)))
+    data = TrainingSet(base.normalise(base.images), labels, inner_batch_size(len(rows), len(pool.dataset.classes)))
     seed = stream(pool.seed, "set network", run)
     student = Student(LinearHead(pool.recipe, pool.device), "adam", seed)
     return torch.tensor([*validation_curve(student, data, validation, seed, show_progress=False).values()])

@@ -149,6 +149,7 @@ def test_a_balanced_set_larger_than_the_smallest_class_allows_is_refused():
 def test_the_inner_batch_follows_the_papers_rule():
     sizes = {1: 1, 7: 7, 10: 10, 20: 10, 50: 25, 100: 50, 200: 50, 500: 50, 30: 30, 64: 50}
     assert {count: inner_batch_size(count) for count in sizes} == sizes
+    assert [inner_batch_size(100, classes) for classes in (49, 100, 200)] == [50, 100, 100]
 
 
 # Normalisation and identity
