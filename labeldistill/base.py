@@ -79,10 +79,10 @@ def choose_base(
     "Base examples from the training part of `dataset`. Raises `InputError`."
     return BaseSet(dataset, choose_rows(dataset.labels, split(dataset).train, count, balanced, seed))
 
-# %% ../nbs/03_base.ipynb #d066bf1f
+# %% ../nbs/03_base.ipynb #af21d1fe
 def inner_batch_size(
     count: int,  # N base examples
     classes: int = 10,  # of the target
 ) -> int:  # N_i
-    "The paper's inner batch (section 4.1): 10, 10, 25, 50 for N = 10, 20, 50, 100 and more; else as many as there are, up to 50 or C."
+    "The paper's inner batch (section 4.1): 10, 10, 25, 50 for N = 10, 20, 50, 100 and more; else what there is, up to 50 or C."
     return {20: 10, 50: 25}.get(count, min(count, max(50, classes)))
