@@ -20,7 +20,7 @@ from .tables import TABLES, Cell, cells
 # %% auto #0
 __all__ = ['PAPER_NETWORKS', 'VERDICTS', 'WITHOUT_BASE', 'RIDGE_ONLY', 'LEAST_SETS', 'Measurement', 'measurement', 'look_up',
            'tolerance', 'verdict', 'scenario', 'Spread', 'spreads', 'base_set_spread', 'Finding', 'compare',
-           'count_verdicts', 'findings_frame', 'shared_cells', 'cell_title']
+           'count_verdicts', 'findings_frame', 'shared_cells', 'cell_title', 'cost_frame']
 
 # %% ../nbs/19_comparison.ipynb #9fab0f22
 class Measurement(NamedTuple):
@@ -212,3 +212,15 @@ def cell_title(cell: Cell) -> str:
     "Where the number stands in the paper, for people."
     place = " ".join(filter(None, (cell.section, cell.row, cell.column)))
     return f"Table {cell.table.removeprefix('table')} {place}"
+
+# %% ../nbs/19_comparison.ipynb #f0a4959b
+def cost_frame(
+    results: Path,
+    scale: str,
+) -> pd.DataFrame:
+    "Finished runs and their hours, by kind and device."
+    records = [record for path in sorted((results / scale).glob("*/result.json")) if (record := read_result(path.parent))]
+    rows = [(r["results"]["kind"], r["device"], r["seconds"] / 3600, r["peak_memory_mb"] / 1000) for r in records]
+    frame = pd.DataFrame(rows, columns=["kind", "device", "hours", "memory"])
+    what = {"runs": ("hours", "size"), "hours": ("hours", "sum"), "largest memory (GB)": ("memory", "max")}
+    return frame.groupby(["kind", "device"]).agg(**what).round(1)

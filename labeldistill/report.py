@@ -22,9 +22,9 @@ from .figures import DRAWINGS, Panel, save_panels
 from .tables import TABLES, Cell
 
 # %% auto #0
-__all__ = ['BASE', 'HEADINGS', 'DIGITS', 'TEMPLATES', 'BEGIN', 'END', 'THEMES', 'WARNINGS', 'Heading', 'Entry', 'as_text',
-           'as_entry', 'Grid', 'arrange', 'place', 'unique', 'table_markdown', 'readme_block', 'between_markers',
-           'renew_readme', 'Theme', 'as_data', 'page', 'write_report']
+__all__ = ['BASE', 'HEADINGS', 'DIGITS', 'TEMPLATES', 'WITH_IMAGES', 'BEGIN', 'END', 'THEMES', 'WARNINGS', 'Heading', 'Entry',
+           'as_text', 'as_entry', 'Grid', 'arrange', 'place', 'unique', 'table_markdown', 'show_result', 'readme_block',
+           'between_markers', 'renew_readme', 'Theme', 'as_data', 'page', 'write_report']
 
 # %% ../nbs/19_report.ipynb #12be17dc
 class Heading(NamedTuple):
@@ -159,6 +159,28 @@ def table_markdown(
     "A table of the paper with ours above the paper's."
     grid = arrange(compare([name], results, scale)[name], results, folder)
     return TEMPLATES.get_template("table.md").render(grid=grid)
+
+# %% ../nbs/19_report.ipynb #5706d8b9
+WITH_IMAGES = ("figure1", "figure4", "figure8", "figure9")
+
+# %% ../nbs/19_report.ipynb #fde9e8f8
+def show_result(
+    name: str,  # of a table or figure
+    results: Path,
+    scale: str,
+    images: bool = False,  # draw images of the data sets too
+) -> None:
+    "Displays a table or figure in a notebook that lies in the current folder."
+    from IPython.display import Markdown, display
+
+    heading = f"**{TEMPLATES.filters['number_of'](name)}. {HEADINGS[name].title}**"
+    table = f"\n\n{table_markdown(name, results, scale, Path())}" if name in TABLES else ""
+    display(Markdown(heading + table))
+    if name in WITH_IMAGES and not images:
+        display(Markdown("Shows images of the data sets: drawn by `labeldistill report`, not kept here."))
+        return
+    for panel in DRAWINGS[name](results, scale) if name in DRAWINGS else ():
+        display(Markdown(f"{panel.title} {panel.reason}".strip()), *filter(None, [panel.figure]))
 
 # %% ../nbs/19_report.ipynb #fabd0e08
 def readme_block(
