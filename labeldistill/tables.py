@@ -19,7 +19,8 @@ from .runs import one_of
 __all__ = ['Part', 'EMNIST', 'SCENARIOS', 'LEARNED', 'TRUE', 'SIX', 'HUNDRED', 'QUOTED', 'FOUR', 'SEEDS', 'SIZES', 'STEPS',
            'TABLES', 'SCALES', 'COLOURED', 'SMOKE_TEST', 'SMOKE_LEARNING', 'SMOKE', 'FIGURE_NAMES', 'NAMES', 'DRAWN',
            'Number', 'paper_numbers', 'base_examples', 'paper_epochs', 'Table', 'crossed', 'within', 'transferred',
-           'nearest', 'at_smoke', 'plan', 'Cell', 'check_name', 'cells', 'make_cell', 'pair', 'figure_runs', 'runs_for']
+           'nearest', 'at_smoke', 'plan', 'Cell', 'check_names', 'cells', 'make_cell', 'pair', 'figure_runs',
+           'runs_for']
 
 # %% ../nbs/17_tables.ipynb #9fbfa1f0
 class Number(NamedTuple):
@@ -221,13 +222,12 @@ SMOKE: dict[str, Part] = {  # by kind
     "timing": SMOKE_LEARNING | {"stretch": 1, "repeats": 1},
 }
 
-# %% ../nbs/17_tables.ipynb #da06c6f3
+# %% ../nbs/17_tables.ipynb #2053c8d9
 def plan(
     part: Part,  # of the paper: kind and parameters
     scale: str,
 ) -> Run:
-    "The run of a table's part at a scale. Raises `InputError`."
-    one_of("scale", scale, dict.fromkeys(SCALES))
+    "The run of a table's part at a scale."
     if part["kind"] != "baseline":
         epochs = None if "iterations" in part else paper_epochs(part["target"], part["base_examples"])
         part = {"epochs": epochs} | part
@@ -251,24 +251,27 @@ class Cell:
     read: str  # dotted key of ours in the record's results: mean, std, n
     category: str  # "measured", "quoted" from another paper, or "time"
 
-# %% ../nbs/17_tables.ipynb #f353e36c
+# %% ../nbs/17_tables.ipynb #7ec282cd
 FIGURE_NAMES = tuple(f"figure{i}" for i in range(1, 10))
 NAMES = (*TABLES, *FIGURE_NAMES)
 
 
-def check_name(name: str) -> None:
-    "Raises `InputError` unless the paper has a table or figure of that name."
+def check_names(
+    name: str,  # of a table or figure
+    scale: str,
+) -> None:
+    "Raises `InputError` unless both are known."
+    one_of("scale", scale, dict.fromkeys(SCALES))
     if name not in NAMES:
         raise InputError(f"'{name}' is no table or figure of the paper; wanted: {', '.join(NAMES)}")
 
-# %% ../nbs/17_tables.ipynb #ea60f724
+# %% ../nbs/17_tables.ipynb #38ed7e2a
 def cells(
     name: str,  # of a table; a figure has none
     scale: str,
 ) -> list[Cell]:
     "Every number of a table with what computes ours. Raises `InputError`."
-    check_name(name)
-    one_of("scale", scale, dict.fromkeys(SCALES))
+    check_names(name, scale)
     return [make_cell(TABLES[name], number, scale) for number in paper_numbers() if number.table == name]
 
 # %% ../nbs/17_tables.ipynb #ce185cbd
@@ -322,13 +325,13 @@ DRAWN: dict[str, dict[str, Part]] = {
     "figure9": pair("E → K", "E → M"),
 }
 
-# %% ../nbs/17_tables.ipynb #3e7ac736
+# %% ../nbs/17_tables.ipynb #770d9af8
 def figure_runs(
     name: str,  # of a figure, or of a table that shows more than its cells
     scale: str,
 ) -> dict[str, Run]:
     "The runs that a figure is drawn from, or that stand beside a table's cells, by what they are. Raises `InputError`."
-    check_name(name)
+    check_names(name, scale)
     return {key: plan(part, scale) for key, part in DRAWN.get(name, {}).items()}
 
 # %% ../nbs/17_tables.ipynb #c525ada7
