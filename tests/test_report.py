@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from labeldistill import InputError, comparison, report
 from labeldistill.comparison import Measurement, Spread, compare, count_verdicts, look_up, measurement, spreads, verdict
+from labeldistill.evaluation import Evaluation
+from labeldistill.experiments import SENSITIVITY, describe_evaluation
 from labeldistill.figures import DRAWINGS, Panel, by_scenario, draw_panel, save_panels
 from labeldistill.tables import NAMES, TABLES, Cell, cells
 
@@ -114,6 +116,19 @@ def test_records_of_other_parameters_and_damaged_ones_are_no_measurement(tmp_pat
     assert look_up(cell, tmp_path) is None
     path.write_text(whole[:-20])
     assert look_up(cell, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["table1", "table9", "table16"])
+def test_cells_are_read_from_what_runs_write(name, tmp_path):
+    tested = describe_evaluation(Evaluation((80.0, 82.0), (80.0, 82.0), 200, "linear", "lenet", "adam", 1))
+    steps = {f"{deviation:+d}": tested for deviation in SENSITIVITY["deviations"]}
+    numbers = [cell for cell in cells(name, "paper") if cell.run is not None]
+    for cell in numbers:
+        results = {"kind": cell.run.kind, **({"steps": 200, "deviations": steps} if cell.run.kind == "sensitivity" else tested)}
+        path = cell.run.folder(tmp_path) / "result.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"parameters": cell.run.parameters, "results": results}))
+    assert numbers and {look_up(cell, tmp_path) for cell in numbers} == {Measurement(81.0, 2**0.5, 2)}
 
 
 # spreads
