@@ -331,6 +331,12 @@ def test_images_that_are_not_here_are_a_reason_not_an_error():
     assert draw_panel("birds", draw, {}) == Panel("birds", None, "not drawn: no such data")
 
 
+def test_no_data_set_is_downloaded_for_a_picture(no_network, tmp_path):
+    reasons = {panel.title: panel.reason for panel in DRAWINGS["figure4"](tmp_path, "paper")}
+    assert reasons.pop("digits") == reasons.pop("letters") == "" and "cub200" in reasons
+    assert all(reason == f"not drawn: {name} not on disk" for name, reason in reasons.items())
+
+
 def test_methods_of_a_scenario_go_together():
     runs = {"MNIST (LD)": 1, "MNIST (LD RR)": 2, "E → K (LD)": 3}
     assert by_scenario(runs) == {"MNIST": {"LD": 1, "LD RR": 2}, "E → K": {"LD": 3}}
