@@ -15,6 +15,7 @@ import torch
 
 from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled
 from labeldistill.experiments import BASELINE, KINDS, LEARNING, Run, dependencies, new_run, perform, read_result, summary
+from labeldistill.tables import cells
 
 NOTEBOOKS = Path(__file__).parents[1] / "nbs" / "experiments"
 SMALL = {"base_examples": 6, "iterations": 3, "outer_batch": 32, "models": 2}
@@ -252,6 +253,15 @@ def test_sensitivity_tests_around_the_estimated_steps(done, small, results):
     assert list(found["deviations"]) == ["-50", "+0", "+2"] and found["steps"] == own["steps"] == 3
     assert [tested["steps"] for tested in found["deviations"].values()] == [1, 3, 5]
     assert found["deviations"]["+0"]["accuracy"] == own["accuracy"]
+
+
+def test_every_cell_of_table_9_is_in_one_record(small, results):
+    record = go("sensitivity", small | {"models": 1}, results)
+    for cell in cells("table9", "smoke"):
+        found = record
+        for key in cell.read.split("."):
+            found = found[key]
+        assert found.keys() == {"mean", "std", "n", "values"}
 
 
 def test_gradient_variance_has_a_point_for_every_stretch(small, results):
