@@ -354,6 +354,28 @@ def test_figures_are_saved_twice_and_old_ones_go(tmp_path):
     assert b"<svg" in (tmp_path / "figure1c.svg").read_bytes()
 
 
+def test_notebooks_show_tables_and_figures_but_no_images_of_data_sets(tmp_path):
+    (table,) = report.exhibits("table5", tmp_path, "paper")
+    assert table._repr_markdown_().startswith("**Table 5. ") and "paper 87.27 ± 0.69<br>not run" in table
+    networks = report.exhibits("figure5", tmp_path, "paper")
+    assert [type(shown) for shown in networks] == [report.Text, *[report.Text, Figure] * 2]
+    (note,) = report.exhibits("figure4", tmp_path, "paper")
+    assert "not kept here" in note
+    shown = report.exhibits("figure4", tmp_path, "paper", images=True)
+    assert sum(isinstance(one, Figure) for one in shown) == 2  # of the data sets that are built in
+
+
+def test_hours_are_summed_by_kind_and_device(tmp_path):
+    for i, (kind, device) in enumerate([("distill", "cpu"), ("distill", "cpu"), ("distill", "GPU"), ("baseline", "cpu")]):
+        folder = tmp_path / "paper" / f"{kind}-{i}"
+        folder.mkdir(parents=True)
+        facts = {"device": device, "seconds": 3600.0 * (i + 1), "peak_memory_mb": 500.0 * (i + 1)}
+        (folder / "result.json").write_text(json.dumps({"parameters": {}, "results": {"kind": kind}, **facts}))
+    frame = comparison.cost_frame(tmp_path, "paper")
+    assert frame.loc[("distill", "cpu")].to_list() == [2, 3.0, 1.0] and frame.loc[("baseline", "cpu"), "hours"] == 4.0
+    assert comparison.cost_frame(tmp_path, "short").empty
+
+
 # the whole report
 
 
