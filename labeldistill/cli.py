@@ -15,11 +15,11 @@ import typer
 
 # %% auto #0
 __all__ = ['app', 'Target', 'Source', 'BaseExamples', 'Balanced', 'Selection', 'NetworkOption', 'LastLayer', 'Seed', 'BaseSeed',
-           'Device', 'DataRoot', 'ImageSize', 'Channels', 'Models', 'Json', 'Optimizer', 'DistilledFile', 'UsageError',
-           'report', 'datasets_command', 'distill_command', 'report_evaluation', 'evaluate_command', 'baseline_command',
-           'train_full_command', 'show_command', 'main', 'fail']
+           'Device', 'Precision', 'Compile', 'DataRoot', 'ImageSize', 'Channels', 'Models', 'Json', 'Optimizer',
+           'DistilledFile', 'UsageError', 'report', 'datasets_command', 'distill_command', 'report_evaluation',
+           'evaluate_command', 'baseline_command', 'train_full_command', 'show_command', 'main', 'fail']
 
-# %% ../nbs/16_cli.ipynb #3370e148
+# %% ../nbs/16_cli.ipynb #7d84bfb8
 app = typer.Typer(
     help="Label distillation: learn soft labels for a handful of real images.",
     add_completion=False,
@@ -41,6 +41,10 @@ LastLayer = Annotated[str | None, typer.Option(help="Name of the network's last 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 BaseSeed = Annotated[int | None, typer.Option(help="Seed of the choice of base examples. Default: --seed.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 (networks only), or auto: what suits device and run.")]
+Compile = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Use PyTorch's compiler, or not. Default: in long runs.")
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of downloaded data. Default: $LABELDISTILL_DATA or the cache.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize all images to this many pixels a side.")]
 Channels = Annotated[int | None, typer.Option(help="Convert all images to grey (1) or colour (3).")]
@@ -75,7 +79,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/16_cli.ipynb #b9095131
+# %% ../nbs/16_cli.ipynb #f3b85821
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -97,6 +101,8 @@ def distill_command(
     seed: Seed = 1234,
     base_seed: BaseSeed = None,
     device: Device = "auto",
+    precision: Precision = "auto",
+    compile: Compile = None,
     data_root: DataRoot = None,
     image_size: ImageSize = None,
     channels: Channels = None,
@@ -123,6 +129,8 @@ def distill_command(
         seed=seed,
         base_seed=base_seed,
         device=device,
+        precision=precision,
+        compile=compile,
         data_root=data_root,
         image_size=image_size,
         channels=channels,
@@ -148,7 +156,7 @@ def report_evaluation(
     )
     report(e.as_dict(), as_json, line)
 
-# %% ../nbs/16_cli.ipynb #c995d95b
+# %% ../nbs/16_cli.ipynb #8216a3b1
 @app.command("evaluate")
 def evaluate_command(
     file: DistilledFile,
@@ -161,6 +169,8 @@ def evaluate_command(
     models: Models = 20,
     seed: Seed = 1234,
     device: Device = "auto",
+    precision: Precision = "auto",
+    compile: Compile = None,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -173,12 +183,14 @@ def evaluate_command(
         models=models,
         seed=seed,
         device=device,
+        precision=precision,
+        compile=compile,
         data_root=data_root,
         last_layer=last_layer,
     )
     report_evaluation(evaluation, as_json)
 
-# %% ../nbs/16_cli.ipynb #f4e4642f
+# %% ../nbs/16_cli.ipynb #6b1b2166
 @app.command("baseline")
 def baseline_command(
     target: Target,
@@ -195,6 +207,8 @@ def baseline_command(
     seed: Seed = 1234,
     base_seed: BaseSeed = None,
     device: Device = "auto",
+    precision: Precision = "auto",
+    compile: Compile = None,
     data_root: DataRoot = None,
     image_size: ImageSize = None,
     channels: Channels = None,
@@ -212,6 +226,8 @@ def baseline_command(
         seed=seed,
         base_seed=base_seed,
         device=device,
+        precision=precision,
+        compile=compile,
         data_root=data_root,
         image_size=image_size,
         channels=channels,

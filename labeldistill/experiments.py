@@ -26,8 +26,8 @@ from .runs import Opening, Scene, baseline, distill, evaluate, one_of, write_rec
 # %% auto #0
 __all__ = ['Body', 'LEARNING', 'DISTILL', 'BASELINE', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'KINDS', 'Run',
            'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine', 'run_distill', 'run_baseline',
-           'needed_labels', 'run_transfer', 'run_sensitivity', 'run_gradient_variance', 'run_timing', 'seconds',
-           'new_run', 'dependencies', 'read_result', 'perform']
+           'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene', 'run_gradient_variance', 'run_timing',
+           'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
 
 # %% ../nbs/16_experiments.ipynb #925b1b00
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
         **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "seed")},
     }
 
-# %% ../nbs/16_experiments.ipynb #df0e09fd
+# %% ../nbs/16_experiments.ipynb #7d865f43
 LEARNING: dict[str, Any] = {  # options of `distill`
     "target": "digits",
     "base_examples": 100,
@@ -108,24 +108,25 @@ LEARNING: dict[str, Any] = {  # options of `distill`
     "target_size": None,
     "seed": 1234,
     "base_seed": None,
+    "precision": "auto",
     "image_size": None,
     "channels": None,
     "last_layer": None,
 }
 DISTILL = {**LEARNING, "models": 20}
 
-# %% ../nbs/16_experiments.ipynb #7661e77c
+# %% ../nbs/16_experiments.ipynb #b24df846
 def learn(
     parameters: dict[str, Any],  # among others, those in `LEARNING`
     place: Place,
-    **options,  # more for `distill`
+    **options,  # more for `distill`, or others
 ) -> DistilledDataset:
     "Labels learned as the parameters say."
-    chosen = {name: parameters[name] for name in LEARNING}
+    chosen = {name: parameters[name] for name in LEARNING} | options
     chosen["epochs"] = None if chosen["iterations"] else chosen["epochs"]
-    return distill(**chosen, device=place.device, show_progress=place.show_progress, **options)
+    return distill(**chosen, device=place.device, show_progress=place.show_progress)
 
-# %% ../nbs/16_experiments.ipynb #107bd0ac
+# %% ../nbs/16_experiments.ipynb #006707c3
 def examine(
     learned: DistilledDataset,
     parameters: dict[str, Any],  # among others, those in `DISTILL`
@@ -133,7 +134,7 @@ def examine(
     **options,  # more for `evaluate`
 ) -> Evaluation:
     "Networks trained from scratch on the labels, and tested."
-    common = {"models": parameters["models"], "seed": parameters["seed"]}
+    common = {name: parameters[name] for name in ("models", "seed", "precision")}
     return evaluate(learned, **common, device=place.device, show_progress=place.show_progress, **options)
 
 # %% ../nbs/16_experiments.ipynb #74bfa3c7
@@ -147,7 +148,7 @@ def run_distill(
     facts = {"validation_accuracy": learned.validation_accuracy, "resets": len(learned.resets), "settings": learned.settings}
     return {**describe_evaluation(examine(learned, parameters, place)), **facts}
 
-# %% ../nbs/16_experiments.ipynb #22b29881
+# %% ../nbs/16_experiments.ipynb #41cf09a9
 BASELINE: dict[str, Any] = {  # options of `baseline`
     "target": "digits",
     "base_examples": 100,
@@ -161,6 +162,7 @@ BASELINE: dict[str, Any] = {  # options of `baseline`
     "models": 20,
     "seed": 1234,
     "base_seed": None,
+    "precision": "auto",
     "image_size": None,
     "channels": None,
     "last_layer": None,
@@ -212,52 +214,64 @@ def run_sensitivity(
     }
     return {"steps": learned.steps, "deviations": {key: describe_evaluation(tested) for key, tested in tests.items()}}
 
-# %% ../nbs/16_experiments.ipynb #79d2735d
-GRADIENT_VARIANCE = {**LEARNING, "draws": 20, "every": 5}
-
-# %% ../nbs/16_experiments.ipynb #754cff78
-def run_gradient_variance(
-    parameters: dict[str, Any],
+# %% ../nbs/16_experiments.ipynb #28244652
+def open_scene(
+    parameters: dict[str, Any],  # among others, those in `LEARNING`
     place: Place,
-) -> dict[str, Any]:
-    "Variance of the label gradient along one distillation, absolute and relative to the signal."
+) -> tuple[Scene, Schedule]:
+    "What `distill` would work on with these parameters, and for how long."
     p = parameters
-    one_of("method", p["method"], METHODS)
     base_seed = p["seed"] if p["base_seed"] is None else p["base_seed"]
     scene = Scene(
         *(p["target"], p["base_examples"], p["source"], p["balanced"], p["network"], p["last_layer"], base_seed, place.device),
         *(Opening(None, p["image_size"], p["channels"]), p["selection"], p["target_size"], p["iterations"] is not None),
     )
     per_epoch = -(-len(scene.split.train) // p["outer_batch"])
-    schedule = Schedule(p["iterations"] or p["epochs"] * per_epoch, p["outer_batch"], scene.inner_batch)
-    method = METHODS[p["method"]](scene.network)
-    points = gradient_variance(scene.problem(), method, schedule, p["seed"], p["draws"], p["every"], place.show_progress)
+    return scene, Schedule(p["iterations"] or p["epochs"] * per_epoch, p["outer_batch"], scene.inner_batch)
+
+# %% ../nbs/16_experiments.ipynb #7d70b892
+GRADIENT_VARIANCE = {**LEARNING, "precision": "fp32", "draws": 20, "every": 5}
+
+# %% ../nbs/16_experiments.ipynb #c82fe8fb
+def run_gradient_variance(
+    parameters: dict[str, Any],
+    place: Place,
+) -> dict[str, Any]:
+    "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
+    one_of("method", parameters["method"], METHODS)
+    scene, schedule = open_scene(parameters, place)
+    computation = scene.computation(schedule.iterations, parameters["precision"], None)
+    method = METHODS[parameters["method"]](scene.network, parameters["head"], scene.device, computation)
+    chosen = (parameters[name] for name in ("seed", "draws", "every"))
+    points = gradient_variance(scene.problem(), method, schedule, *chosen, place.show_progress)
     iteration, absolute, relative = ([x if math.isfinite(x) else None for x in column] for column in points.T.tolist())
     return {"iteration": iteration, "variance": absolute, "relative_variance": relative}
 
-# %% ../nbs/16_experiments.ipynb #53fdbeb8
-TIMING = {**LEARNING, "stretch": 5, "repeats": 3}
+# %% ../nbs/16_experiments.ipynb #c97c0f8d
+TIMING = {**LEARNING, "stretch": 5, "repeats": 3}  # its length is in epochs
+del TIMING["iterations"]
 
-# %% ../nbs/16_experiments.ipynb #9ccf9b67
+# %% ../nbs/16_experiments.ipynb #ddaf7141
 def run_timing(
     parameters: dict[str, Any],
     place: Place,
 ) -> dict[str, Any]:
     "Minutes that the distillation would take on this machine, estimated from its first epochs."
-    stretch, epochs, found = parameters["stretch"], parameters["epochs"], []
+    parameters = parameters | {"iterations": None}
+    scene, schedule = open_scene(parameters, place)
+    computation = scene.computation(schedule.iterations, parameters["precision"], None)._asdict()
+    stretches, found = parameters["epochs"] / parameters["stretch"], []
     for _ in range(parameters["repeats"]):
-        once, twice = (seconds(learn, parameters | {"epochs": n}, place) for n in (stretch, 2 * stretch))
-        found.append((once + (epochs / stretch - 1) * (twice - once)) / 60)
-    return {"minutes": summary(tuple(found))}
+        lengths = parameters["stretch"], 2 * parameters["stretch"]
+        once, twice = (seconds(lambda n=n: learn(parameters, place, epochs=n, **computation)) for n in lengths)
+        found.append((once + (stretches - 1) * (twice - once)) / 60)
+    return {"minutes": summary(tuple(found)), **computation}
 
-# %% ../nbs/16_experiments.ipynb #10a32cf7
-def seconds(
-    act: Callable,
-    *arguments,  # of it
-) -> float:
+# %% ../nbs/16_experiments.ipynb #29c2fd95
+def seconds(act: Callable[[], Any]) -> float:
     "How long something takes."
     began = time.perf_counter()
-    act(*arguments)
+    act()
     return time.perf_counter() - began
 
 # %% ../nbs/16_experiments.ipynb #5000122d
@@ -270,10 +284,10 @@ KINDS: dict[str, Kind] = {
     "timing": Kind("timing.ipynb", run_timing, TIMING),
 }
 
-# %% ../nbs/16_experiments.ipynb #88377e71
+# %% ../nbs/16_experiments.ipynb #19e304b3
 def new_run(
     kind: str,  # a key of `KINDS`
-    scale: str,
+    scale: str,  # see `Run`
     parameters: dict[str, Any],  # those that differ from the kind's defaults
 ) -> Run:
     "A run with all its parameters. Raises `InputError` for a kind or parameter that there is not."
@@ -282,7 +296,8 @@ def new_run(
     for name in parameters:
         if name not in defaults:
             raise InputError(f"{kind} has no parameter '{name}'; wanted: {', '.join(defaults)}")
-    return Run(kind, scale, defaults | parameters)
+    given = {name: float(value) if isinstance(defaults[name], float) else value for name, value in parameters.items()}
+    return Run(kind, scale, defaults | given)
 
 # %% ../nbs/16_experiments.ipynb #b536242f
 def dependencies(run: Run) -> list[Run]:

@@ -17,9 +17,10 @@ from .runs import one_of
 
 # %% auto #0
 __all__ = ['Part', 'EMNIST', 'SCENARIOS', 'LEARNED', 'TRUE', 'SIX', 'HUNDRED', 'QUOTED', 'FOUR', 'SEEDS', 'SIZES', 'STEPS',
-           'TABLES', 'SCALES', 'COLOURED', 'SMOKE_TEST', 'SMOKE_LEARNING', 'SMOKE', 'FIGURE_NAMES', 'NAMES', 'FIGURES',
+           'TABLES', 'SCALES', 'COLOURED', 'SMOKE_TEST', 'SMOKE_LEARNING', 'SMOKE', 'FIGURE_NAMES', 'NAMES', 'DRAWN',
            'Number', 'paper_numbers', 'base_examples', 'paper_epochs', 'Table', 'crossed', 'within', 'transferred',
-           'nearest', 'at_smoke', 'plan', 'Cell', 'check_name', 'cells', 'cell', 'pair', 'figure_runs', 'runs_for']
+           'nearest', 'at_smoke', 'plan', 'Cell', 'check_names', 'cells', 'make_cell', 'pair', 'figure_runs',
+           'runs_for']
 
 # %% ../nbs/17_tables.ipynb #9fbfa1f0
 class Number(NamedTuple):
@@ -134,7 +135,7 @@ def transferred(
             rows[section, row] = part
     return rows
 
-# %% ../nbs/17_tables.ipynb #3fdd1b75
+# %% ../nbs/17_tables.ipynb #9232b892
 FOUR = crossed("MNIST", "E → M")
 SEEDS = (0, 465, 1234, 5439, 89432)  # the authors'
 SIZES = (100, 500, 1000, 5000, 10_000, 20_000)
@@ -165,7 +166,7 @@ TABLES: dict[str, Table] = {
     "table9": Table(
         {key: part | HUNDRED | {"kind": "sensitivity"} for key, part in FOUR.items()},
         {steps: {} for steps in STEPS},
-        read="deviations.{column}",
+        read="deviations.{column}.accuracy",
     ),
     "table10": Table(),
     "table11": Table(),
@@ -192,7 +193,7 @@ def nearest(
     "The allowed number that is closest."
     return min(allowed, key=lambda other: abs(other - value))
 
-# %% ../nbs/17_tables.ipynb #d575d28f
+# %% ../nbs/17_tables.ipynb #fd22b77c
 def at_smoke(part: Part) -> Part:
     "A paper run's parameters, on built-in data and in seconds."
     colour = {"channels": 3, "image_size": 16} if part["target"] in COLOURED else {}
@@ -200,7 +201,8 @@ def at_smoke(part: Part) -> Part:
         "base_examples": lambda count: nearest(count, (10, 20)),
         "source": lambda _: "letters",
         "target_size": lambda size: 100 if size <= 1000 else None,
-        "epochs": lambda _: 2,
+        "epochs": lambda epochs: epochs and 2,
+        "iterations": lambda _: 40,
         "seed": lambda _: 1234,
         "base_seed": lambda _: None,
         "selection": lambda _: "random",
@@ -220,17 +222,17 @@ SMOKE: dict[str, Part] = {  # by kind
     "timing": SMOKE_LEARNING | {"stretch": 1, "repeats": 1},
 }
 
-# %% ../nbs/17_tables.ipynb #31d30876
+# %% ../nbs/17_tables.ipynb #2053c8d9
 def plan(
     part: Part,  # of the paper: kind and parameters
     scale: str,
 ) -> Run:
-    "The run of a table's part at a scale. Raises `InputError`."
-    one_of("scale", scale, dict.fromkeys(SCALES))
+    "The run of a table's part at a scale."
     if part["kind"] != "baseline":
-        part = {"epochs": paper_epochs(part["target"], part["base_examples"])} | part
-    if scale == "short" and "epochs" in part:
-        part = part | {"epochs": part["epochs"] // 10}
+        epochs = None if "iterations" in part else paper_epochs(part["target"], part["base_examples"])
+        part = {"epochs": epochs} | part
+    if scale == "short":
+        part = part | {name: part[name] // 10 for name in ("epochs", "iterations") if part.get(name)}
     part = at_smoke(part) if scale == "smoke" else part
     return new_run(part["kind"], scale, {name: value for name, value in part.items() if name != "kind"})
 
@@ -249,28 +251,31 @@ class Cell:
     read: str  # dotted key of ours in the record's results: mean, std, n
     category: str  # "measured", "quoted" from another paper, or "time"
 
-# %% ../nbs/17_tables.ipynb #f353e36c
+# %% ../nbs/17_tables.ipynb #7ec282cd
 FIGURE_NAMES = tuple(f"figure{i}" for i in range(1, 10))
 NAMES = (*TABLES, *FIGURE_NAMES)
 
 
-def check_name(name: str) -> None:
-    "Raises `InputError` unless the paper has a table or figure of that name."
+def check_names(
+    name: str,  # of a table or figure
+    scale: str,
+) -> None:
+    "Raises `InputError` unless both are known."
+    one_of("scale", scale, dict.fromkeys(SCALES))
     if name not in NAMES:
         raise InputError(f"'{name}' is no table or figure of the paper; wanted: {', '.join(NAMES)}")
 
-# %% ../nbs/17_tables.ipynb #ea999a5e
+# %% ../nbs/17_tables.ipynb #38ed7e2a
 def cells(
     name: str,  # of a table; a figure has none
     scale: str,
 ) -> list[Cell]:
     "Every number of a table with what computes ours. Raises `InputError`."
-    check_name(name)
-    one_of("scale", scale, dict.fromkeys(SCALES))
-    return [cell(TABLES[name], number, scale) for number in paper_numbers() if number.table == name]
+    check_names(name, scale)
+    return [make_cell(TABLES[name], number, scale) for number in paper_numbers() if number.table == name]
 
-# %% ../nbs/17_tables.ipynb #7f75e74e
-def cell(
+# %% ../nbs/17_tables.ipynb #ce185cbd
+def make_cell(
     table: Table,
     number: Number,
     scale: str,
@@ -289,8 +294,13 @@ def pair(
     "Both methods' labels for one hundred base examples."
     return {f"{s} ({m})": SCENARIOS[s] | LEARNED[m] | HUNDRED | more for s in scenarios for m in LEARNED}
 
-# %% ../nbs/17_tables.ipynb #033c48e1
-FIGURES: dict[str, dict[str, Part]] = {
+# %% ../nbs/17_tables.ipynb #ab0bd40e
+DRAWN: dict[str, dict[str, Part]] = {
+    "table8": {
+        f"{key}, {size} in all": part | {"target_size": size, "iterations": 19_600}
+        for key, part in pair("E → M").items()
+        for size in SIZES
+    },
     "figure1": {"E → K (LD RR)": pair("E → K")["E → K (LD RR)"]},
     "figure2": {
         **{f"steps: {key}": part for key, part in pair("MNIST", kind="sensitivity").items()},
@@ -315,16 +325,16 @@ FIGURES: dict[str, dict[str, Part]] = {
     "figure9": pair("E → K", "E → M"),
 }
 
-# %% ../nbs/17_tables.ipynb #f46de4d2
+# %% ../nbs/17_tables.ipynb #770d9af8
 def figure_runs(
-    name: str,  # of a figure; a table has none but its cells'
+    name: str,  # of a figure, or of a table that shows more than its cells
     scale: str,
 ) -> dict[str, Run]:
-    "The runs that a figure is drawn from, by what they are. Raises `InputError`."
-    check_name(name)
-    return {key: plan(part, scale) for key, part in FIGURES.get(name, {}).items()}
+    "The runs that a figure is drawn from, or that stand beside a table's cells, by what they are. Raises `InputError`."
+    check_names(name, scale)
+    return {key: plan(part, scale) for key, part in DRAWN.get(name, {}).items()}
 
-# %% ../nbs/17_tables.ipynb #d960e6a3
+# %% ../nbs/17_tables.ipynb #c525ada7
 def runs_for(
     names: Iterable[str],  # of tables and figures
     scale: str,
@@ -332,7 +342,6 @@ def runs_for(
     "The runs that these need, each once, in the given order, but those that others start from first. Raises `InputError`."
     found: dict[Run, None] = {}
     for name in dict.fromkeys(names):
-        figure = figure_runs(name, scale).values()
-        for run in (*figure, *(c.run for c in (cells(name, scale) if name in TABLES else ()) if c.run)):
+        for run in (*(c.run for c in cells(name, scale) if c.run), *figure_runs(name, scale).values()):
             found.update(dict.fromkeys([*dependencies(run), run]))
     return list(found)

@@ -27,7 +27,7 @@ def test_thirty_iterations_give_the_labels_and_the_network_of_the_naive_form(nam
 
     method, labels = METHODS[name](network), uniform_labels(COUNT, CLASSES)
     state = State(labels, adam_start(labels), method.start(seed=3), monitor_start(50))
-    state = map_tensors(state, lambda x: x.double() if x.is_floating_point() else x)
+    state = map_tensors(lambda x: x.double() if x.is_floating_point() else x, state)
     for _ in range(30):
         rows = torch.randperm(COUNT, generator=rng)[:INNER]
         images = torch.randn(OUTER, 1, 28, 28, generator=rng, dtype=torch.float64)

@@ -26,7 +26,7 @@ from labeldistill.analysis import (
 from labeldistill.base import choose_base
 from labeldistill.catalogue import load
 from labeldistill.data import InputError, normalisation, split
-from labeldistill.distillers import METHODS, Problem, Ridge, Schedule, SecondOrder, epoch_batches, start
+from labeldistill.distillers import METHODS, Problem, Ridge, Schedule, SecondOrder, epoch_draws, make_batch, start
 from labeldistill.evaluation import Exam
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.networks import make_network
@@ -126,7 +126,7 @@ def test_the_figures_are_drawn(digits, tmp_path):
 def test_the_gradient_read_off_a_step_is_that_of_automatic_differentiation(method, problem):
     method = method(TINY)
     state = start(problem, method, seed=0).state
-    batch = next(epoch_batches(problem, SCHEDULE, 0, 0))
+    batch = make_batch(problem, epoch_draws(problem, SCHEDULE, 0, 0)[0])
     found = label_gradient(method, state, batch)
     labels = state.labels[batch.rows].requires_grad_()
     if isinstance(method, SecondOrder):

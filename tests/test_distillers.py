@@ -79,7 +79,7 @@ def test_an_iteration_changes_nothing_it_is_given_and_repeats_itself(method_name
 def test_labels_stay_probabilities_and_the_absent_rows_start_unmoved(method_name, scene):
     problem, method = scene().problem(), METHODS[method_name](scene().network)
     progress = distillers.start(problem, method, 1)
-    batches = list(distillers.epoch_batches(problem, Schedule(30, 16, 4), 1, 0))
+    batches = [distillers.make_batch(problem, draw) for draw in distillers.epoch_draws(problem, Schedule(30, 16, 4), 1, 0)]
     state = progress.state
     for number, batch in enumerate(batches):
         state, _ = method.step(state, batch)
@@ -91,7 +91,7 @@ def test_labels_stay_probabilities_and_the_absent_rows_start_unmoved(method_name
 
 def test_an_epoch_sees_every_training_image_once_and_inner_batches_without_repetition(scene):
     problem = scene().problem()
-    batches = list(distillers.epoch_batches(problem, Schedule(99, 32, 4), 3, 0))
+    batches = [distillers.make_batch(problem, draw) for draw in distillers.epoch_draws(problem, Schedule(99, 32, 4), 3, 0)]
     assert [len(batch.targets) for batch in batches] == [32, 32, 20]
     seen = torch.cat([batch.outer_images for batch in batches]).flatten(1).sum(1).sort().values
     assert torch.allclose(seen, problem.normalise(problem.images).flatten(1).sum(1).sort().values)

@@ -320,7 +320,7 @@ def test_lenet_refuses_images_that_its_pooling_would_use_up():
 def test_random_layers_draw_the_same_in_the_inner_step_and_in_the_label_gradient():
     network = make_network(dropping, 1, 28, 4)
     method, labels = SecondOrder(network), uniform_labels(6, 4).double()
-    learner = map_tensors(method.start(0), lambda x: x.double())
+    learner = map_tensors(torch.Tensor.double, method.start(0))
     state = State(labels, adam_start(labels), learner, monitor_start(5))
     rng = torch.Generator().manual_seed(0)
     base, outer = (torch.randn(n, 1, 28, 28, generator=rng, dtype=torch.float64) for n in (6, 8))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from labeldistill import load_distilled
+from labeldistill.experiments import KINDS
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = sorted((REPOSITORY / "nbs" / "experiments").glob("*.ipynb"))
@@ -22,7 +23,7 @@ def parameter_cells(path):
 
 
 def test_there_are_experiment_notebooks():
-    assert {"quickstart", "distill", "baseline"} <= {path.stem for path in EXPERIMENTS}
+    assert {"quickstart.ipynb", *(kind.notebook for kind in KINDS.values())} == {path.name for path in EXPERIMENTS}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -87,7 +88,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(bars_npz, tmp_path_factory):
-    "All three experiments, side by side."
+    "Quickstart and two kinds of run, side by side."
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     own = {"target": bars_npz, "base_examples": 6}
     experiments = {
@@ -127,11 +128,27 @@ def test_distill_writes_labels_and_record_and_clears_its_checkpoint(running, bar
     check_record(record, target=str(bars_npz), base_examples=6, method="second-order")
     results, learned = record["results"], load_distilled(folder / "labels.safetensors")
     assert learned.labels.shape == (6, 3) and learned.method == "second-order"
-    assert len(results["accuracies"]) == 1 and results["steps"] >= 1 and 0 <= results["validation_accuracy"] <= 100
+    assert results["accuracy"]["n"] == 1 and results["steps"] >= 1 and 0 <= results["validation_accuracy"] <= 100
     assert sorted(path.name for path in folder.iterdir()) == ["labels.safetensors", "result.json", "run.ipynb"]
+
+
+@pytest.mark.parametrize("kind", KINDS.keys() - {"distill", "baseline"})
+def test_the_other_kinds_run_too(kind, bars_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    own = {"target": str(bars_npz), "base_examples": 6, "outer_batch": 32, "epochs": 2, "models": 1}
+    own |= {"draws": 2, "every": 1, "stretch": 1}
+    given = {name: value for name, value in own.items() if name in KINDS[kind].defaults}
+    cells = json.loads((REPOSITORY / "nbs" / "experiments" / KINDS[kind].notebook).read_text(encoding="utf-8"))["cells"]
+    scope = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(line for line in cell["source"] if not line.startswith("%")), scope)
+        if "parameters" in cell["metadata"].get("tags", []):
+            scope |= {"folder": tmp_path / "smoke" / kind, "device": "cpu", **given}
+    check_record(json.loads((tmp_path / "smoke" / kind / "result.json").read_text()), **given)
 
 
 def test_baseline_writes_its_record(running, bars_npz):
     record = running["baseline"].record()
     check_record(record, target=str(bars_npz), base_examples=6, label_smoothing=0.1)
-    assert len(record["results"]["accuracies"]) == 1 and record["results"]["steps"] >= 10
+    assert record["results"]["accuracy"]["n"] == 1 and record["results"]["steps"] >= 10
