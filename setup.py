@@ -9,7 +9,7 @@ parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 lib = cfg["lib_name"]
-reproduce, dev = cfg["reproduce_requirements"].split(), cfg["dev_requirements"].split()
+reproduce, cluster, dev = (cfg[f"{extra}_requirements"].split() for extra in ("reproduce", "cluster", "dev"))
 
 setup(
     name=lib,
@@ -29,9 +29,9 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=[lib, f"{lib}.*"]),
-    package_data={lib: ["assets/*"]},
+    package_data={lib: ["assets/*", "assets/*/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"reproduce": reproduce, "dev": reproduce + dev},
+    extras_require={"reproduce": reproduce, "cluster": reproduce + cluster, "dev": reproduce + dev},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

@@ -134,7 +134,7 @@ def requirement(text):
 
 
 def test_requirements_are_those_of_settings(metadata, settings):
-    found = {"": set(), "reproduce": set(), "dev": set()}
+    found = {"": set(), "reproduce": set(), "cluster": set(), "dev": set()}
     for line in metadata.get_all("Requires-Dist"):
         text, _, marker = line.partition(";")
         extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
@@ -142,6 +142,7 @@ def test_requirements_are_those_of_settings(metadata, settings):
     wanted = {key: {requirement(text) for text in settings[key].split()} for key in settings if key.endswith("requirements")}
     assert found[""] == wanted["requirements"]
     assert found["reproduce"] == wanted["reproduce_requirements"]
+    assert found["cluster"] == wanted["reproduce_requirements"] | wanted["cluster_requirements"]
     assert found["dev"] == wanted["reproduce_requirements"] | wanted["dev_requirements"]
 
 

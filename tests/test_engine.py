@@ -1,0 +1,342 @@
+"""The engine: every run once, whatever is killed; time-outs, slots, Snakemake, SLURM."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from threading import Event, Thread
+
+import psutil
+import pytest
+from one_node_slurm import missing, one_node_slurm
+from tiny_runs import conditions, coordinate, lines, notebook, step, twelve
+
+from labeldistill import InputError, engine
+from labeldistill.engine import asset, compute_inline, find_checkout, first_free, gpu_slot, processes_of, reproduce, run_one
+from labeldistill.experiments import new_run, read_result
+
+linux = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux does")
+snakemake = pytest.mark.skipif(not importlib.util.find_spec("snakemake"), reason="Snakemake is not installed")
+
+
+def until(true, seconds=60):
+    "Waits for something to become true."
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    "A results folder with the tiny notebook; Jupyter's own files are kept there too."
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    notebook(tmp_path)
+    yield tmp_path
+    (tmp_path / "smoke").mkdir(exist_ok=True)
+    for run in (tmp_path / "smoke").iterdir():
+        engine.kill_processes_of(run)
+
+
+class Twelve:
+    "Twelve runs, whose coordinator is killed when some are done and others in flight."
+
+    def __init__(self, folder, environment, engine="inline", profile="", jobs=2):
+        self.folder, self.steps, self.given, self.jobs = folder, twelve(folder), (engine, profile, str(jobs)), jobs
+        script = Path(__file__).with_name("tiny_runs.py")
+        self.coordinator = subprocess.Popen([sys.executable, script, folder, *self.given], env=environment)
+
+    def done(self):
+        return [one for one in self.steps if read_result(one.run.folder(self.folder), one.run)]
+
+    def in_flight(self):
+        "Those that wait at the gate."
+        return [one for one in self.steps if (one.run.folder(self.folder) / "checkpoint").exists() and one not in self.done()]
+
+    def kill_halfway(self):
+        "Kills coordinator and Snakemake, and leaves the runs in flight to themselves."
+        until(lambda: self.coordinator.poll() is not None or len(self.in_flight()) == self.jobs, seconds=180)
+        assert self.coordinator.poll() is None and 3 <= len(self.done()) < 3 + self.jobs
+        assert self.kill() == 1 + ("snakemake" in self.given)
+
+    def kill(self):
+        "Kills the coordinator; says how many processes that took."
+        if self.coordinator.poll() is not None:
+            return 0
+        coordinator = psutil.Process(self.coordinator.pid)
+        family = [coordinator, *(child for child in coordinator.children(recursive=True) if "snakemake" in child.cmdline())]
+        for process in family:
+            process.kill()
+        self.coordinator.wait()
+        return len(family)
+
+    def resume(self):
+        "Everything that is left, by a second coordinator."
+        (self.folder / "smoke" / "gate").touch()
+        return coordinate(self.folder, *self.given, self.steps)
+
+    def check(self, outcomes):
+        "Nothing lost, nothing run twice."
+        assert [outcome.run for outcome in outcomes] == [one.run for one in self.steps]
+        assert [outcome.run for outcome in outcomes if outcome.state == "failed"] == [self.steps[3].run]
+        assert "exit status 1: AssertionError: failure" in outcomes[3].why
+        for number, one in enumerate(self.steps):
+            times = {2: (2,), 3: (2, 4)}.get(number, (1,))  # the one that always fails: two attempts by one or both coordinators
+            assert len(lines(self.folder, one, "began")) in times, number
+            assert len(lines(self.folder, one, "ended")) == (number != 3), number
+            assert "AssertionError" in (one.run.folder(self.folder) / "run.ipynb").read_text() or number != 3
+        assert [one for one in self.steps if one not in self.done()] == [self.steps[3]]
+
+
+@pytest.fixture
+def twelve_runs(folder, environment):
+    "Starts twelve runs."
+    started = []
+
+    def start(*engine_and_profile):
+        started.append(Twelve(folder, environment | {"PATH": os.environ["PATH"]}, *engine_and_profile))
+        return started[-1]
+
+    yield start
+    for runs in started:
+        runs.kill()
+
+
+@pytest.mark.slow
+def test_a_killed_coordinator_loses_nothing_and_repeats_nothing(twelve_runs):
+    "Half a minute."
+    runs = twelve_runs()
+    runs.kill_halfway()
+    runs.check(runs.resume())
+
+
+@pytest.mark.slow
+@snakemake
+def test_a_killed_snakemake_loses_nothing_and_repeats_nothing(twelve_runs):
+    "A minute and a half."
+    runs = twelve_runs("snakemake")
+    runs.kill_halfway()
+    runs.check(runs.resume())
+
+
+@pytest.fixture
+def slurm(monkeypatch):
+    "A SLURM of one node, to be found by commands."
+    if absent := missing():
+        pytest.skip(f"SLURM is not installed: no {', '.join(absent)}")
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="slurm") as folder:  # short: a socket's path has 108 characters at most
+        with ExitStack() as stack:
+            try:
+                commands = stack.enter_context(one_node_slurm(folder))
+            except RuntimeError as error:
+                pytest.skip(str(error))
+            monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
+            yield
+
+
+@pytest.mark.slow
+@snakemake
+def test_slurm_jobs_outlive_their_coordinator_and_nothing_is_run_twice(slurm, twelve_runs, folder):
+    "Two minutes."
+    runs = twelve_runs("snakemake", str(asset("slurm")), 4)
+    runs.kill_halfway()
+    runs.check(runs.resume())
+    assert "SLURM" in (folder / "smoke" / ".engine" / "snakemake.log").read_text()
+
+
+def test_two_coordinators_share_the_work(folder, environment):
+    steps = [step(folder, number) for number in range(4)]
+    first = Thread(target=compute_inline, args=(steps, conditions(folder), 2, False))
+    first.start()
+    outcomes = compute_inline(steps, conditions(folder), 2, show_progress=False)
+    first.join()
+    assert {outcome.state for outcome in outcomes} <= {"done", "kept"}
+    assert all(lines(folder, step, "began") == ["new"] and lines(folder, step, "ended") == ["once"] for step in steps)
+
+
+def test_what_needs_a_failed_run_does_not_begin(folder):
+    bad = step(folder, 0, fails=99)
+    steps = [step(folder, 1, needs=[bad]), bad, step(folder, 2)]
+    outcomes = compute_inline(steps, conditions(folder, threads=3), show_progress=False)
+    assert [outcome.state for outcome in outcomes] == ["blocked", "failed", "done"]
+    summary = engine.Summary(tuple(outcomes), folder)
+    assert summary.status == 1 and bad.run.name in str(summary) and "log.txt" in str(summary)
+    assert "1 blocked, 1 failed, 1 done" in str(summary)
+    assert not lines(folder, steps[0], "began")
+    assert read_result(steps[2].run.folder(folder))["results"]["threads"] == "3"
+    log = (bad.run.folder(folder) / "log.txt").read_text()
+    assert log.count("===") == 4 and "AssertionError: failure 2" in log
+
+
+def test_a_damaged_record_is_made_again(folder):
+    run, path, _ = step(folder, 0)
+    run.folder(folder).mkdir(parents=True)
+    (run.folder(folder) / "result.json").write_text('{"parameters": {"num')
+    assert run_one(run, path, conditions(folder)).state == "done" and read_result(run.folder(folder), run)
+
+
+@linux
+def test_a_killed_process_is_tried_again_and_nothing_of_it_is_left(folder):
+    run, path, _ = waiting = step(folder, 0, free=0)
+    outcomes = []
+    worker = Thread(target=lambda: outcomes.append(run_one(run, path, conditions(folder))))
+    worker.start()
+    until(lambda: (run.folder(folder) / "checkpoint").exists())
+    before = processes_of(run.folder(folder))
+    (papermill,) = (p for p in before if "papermill" in " ".join(psutil.Process(p).cmdline()))
+    os.kill(papermill, signal.SIGKILL)
+    until(lambda: len(lines(folder, waiting, "began")) == 2)
+    assert not set(before) & set(processes_of(run.folder(folder)))
+    (folder / "smoke" / "gate").touch()
+    worker.join()
+    assert outcomes[0].state == "done" and lines(folder, waiting, "began") == ["new", "checkpointed"]
+    assert lines(folder, waiting, "ended") == ["once"]
+
+
+@linux
+def test_the_time_out_kills_everything_a_run_has_started(tmp_path):
+    limits = conditions(tmp_path, timeout_s=0.5)
+    command = ["sh", "-c", "setsid sleep 61 & sleep 62"]
+    how = engine.run_process(command, tmp_path, limits, engine.Slot(None, ()), os.open(tmp_path / "lock", os.O_CREAT), Event())
+    assert how == "time-out after 0.5 s" and not processes_of(tmp_path)
+
+
+def test_a_run_that_times_out_has_failed(folder):
+    run, path, _ = step(folder, 0, free=0)
+    outcome = run_one(run, path, conditions(folder, timeout_s=2))
+    assert outcome.state == "failed" and outcome.why.startswith("time-out after 2 s")
+    assert not processes_of(run.folder(folder))
+
+
+@linux
+def test_sigterm_ends_the_runs_in_flight(folder, environment):
+    waiting = step(folder, 0, free=0)
+    code = "from tiny_runs import *; coordinate(sys.argv[1], 'inline', '', 1, [step(sys.argv[1], 0, free=0)])"
+    coordinator = subprocess.Popen([sys.executable, "-c", code, folder], env=environment)
+    until(lambda: lines(folder, waiting, "began"))
+    assert processes_of(waiting.run.folder(folder))
+    coordinator.terminate()
+    assert coordinator.wait(30) == 143 and not processes_of(waiting.run.folder(folder))
+
+
+def test_a_gpu_is_never_shared_by_more_runs_than_it_has_slots(folder, monkeypatch):
+    monkeypatch.setattr(engine, "gpus", lambda device: ["0", "7"])
+    steps = [step(folder, number) for number in range(4)]
+    outcomes = compute_inline(steps, conditions(folder), 4, show_progress=False)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
+    found = [read_result(step.run.folder(folder))["results"] for step in steps]
+    assert {result["gpu"] for result in found} == {"0", "7"}
+    for gpu in ("0", "7"):
+        spans = sorted(result["time"] for result in found if result["gpu"] == gpu)
+        assert all(first[1] <= second[0] for first, second in pairwise(spans))
+
+
+def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path, monkeypatch, environment):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = "from labeldistill.engine import gpu_slot\nwith gpu_slot(['0']): print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment | {"TMPDIR": str(tmp_path)}}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as holder:
+        holder.stdout.readline()
+        (slot,) = tmp_path.glob("labeldistill-slots-*/0.0")
+        with pytest.raises(TimeoutError), first_free([slot], patience_s=0.1):
+            pass
+        holder.kill()
+        holder.wait()
+        with gpu_slot(["0"]) as mine:
+            assert mine.gpu == "0"
+
+
+def test_waiting_for_a_lock_can_be_ended(tmp_path):
+    stop = Event()
+    with first_free([tmp_path / "lock"]):
+        stop.set()
+        with pytest.raises(InterruptedError), first_free([tmp_path / "lock"], stop=stop):
+            pass
+
+
+def test_gpus_are_called_as_cuda_calls_them(monkeypatch):
+    import torch
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(engine, "choose_device", torch.device)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert engine.gpus("cuda") == ["0", "1"] and engine.gpus("cpu") == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc,5")
+    assert engine.gpus("cuda") == ["GPU-abc", "5"] and engine.gpus("cuda:1") == ["5"]
+
+
+def test_without_papermill_the_body_is_run(bars_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    run = new_run("baseline", "smoke", {"target": str(bars_npz), "base_examples": 6, "models": 1})
+    outcome = run_one(run, tmp_path / "none.ipynb", conditions(tmp_path))
+    assert outcome == engine.Outcome(run, "done") and not (run.folder(tmp_path) / "run.ipynb").exists()
+
+
+def test_parameters_arrive_as_they_were(tmp_path):
+    parameters = {"small": 1e-05, "none": None, "yes": True, "text": "1e-05", "list": [1, "E → K"]}
+    run = engine.Run("tiny", "smoke", parameters)
+    command = engine.command_for(run, Path("tiny.ipynb"), tmp_path, "cpu")
+    assert json.loads(command[-1])["parameters"] == {**parameters, "folder": str(tmp_path), "device": "cpu"}
+
+
+def test_a_dry_run_does_nothing(tmp_path):
+    wanted = reproduce(["table6", "figure3"], "smoke", dry_run=True, results=tmp_path)
+    assert wanted.status == 0 and {outcome.state for outcome in wanted.outcomes} == {"to do"}
+    assert str(wanted).count("to do: ") == len(wanted.outcomes) and not any(tmp_path.iterdir())
+
+
+@snakemake
+def test_a_dry_run_of_snakemake_counts_runs_tables_and_report(tmp_path, capfd):
+    wanted = reproduce(["table6", "figure3"], "smoke", "snakemake", dry_run=True, results=tmp_path)
+    rows = dict(line.split() for line in capfd.readouterr().out.splitlines() if len(line.split()) == 2)
+    assert (rows["run"], rows["table"], rows["report"]) == (str(len(wanted.outcomes)), "1", "1")
+    assert not any(tmp_path.iterdir())
+
+
+def test_all_is_every_table_and_figure(tmp_path):
+    everything = reproduce(["all"], "smoke", dry_run=True, results=tmp_path)
+    one = reproduce(["table1"], "smoke", dry_run=True, results=tmp_path)
+    assert {outcome.run for outcome in one.outcomes} < {outcome.run for outcome in everything.outcomes}
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["table99"], {}, "table17"),
+        (["table1"], {"scale": "huge"}, "smoke, short, paper"),
+        (["table1"], {"engine": "make"}, "inline, snakemake"),
+        (["table1"], {"jobs": 0}, "--jobs 0"),
+        (["table1"], {"device": "cuda:99"}, "--device"),
+        (["table1"], {"profile": "slurm"}, "--profile"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_is_allowed(names, options, message, tmp_path):
+    with pytest.raises(InputError, match=message) as error:
+        reproduce(names, dry_run=True, results=tmp_path, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_without_snakemake_its_engine_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"labeldistill\[cluster\]"):
+        reproduce(["table1"], engine="snakemake", dry_run=True)
+
+
+def test_outside_a_checkout_one_line_says_so(monkeypatch, tmp_path, repository):
+    assert find_checkout() == repository
+    monkeypatch.setattr(engine.labeldistill, "__file__", str(tmp_path / "site-packages" / "labeldistill" / "__init__.py"))
+    monkeypatch.chdir(repository / "nbs")
+    assert find_checkout() == repository
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="clone of the repository"):
+        reproduce(["table1"], dry_run=True)
