@@ -37,9 +37,9 @@ from .runs import at_least_one, one_of
 from .tables import NAMES, runs_for
 
 # %% auto #0
-__all__ = ['MARK', 'PAPERMILL', 'PERFORM', 'ENGINES', 'TIME_OUTS', 'try_lock', 'Held', 'first_free', 'gpus', 'Slot', 'gpu_slot',
-           'processes_of', 'kill_processes_of', 'Conditions', 'run_process', 'command_for', 'Outcome', 'note',
-           'last_line', 'attempt', 'run_one', 'Step', 'open_steps', 'orderly_end', 'compute_inline', 'blocked',
+__all__ = ['MARK', 'PAPERMILL', 'PERFORM', 'SNAKEMAKE', 'ENGINES', 'TIME_OUTS', 'try_lock', 'Held', 'first_free', 'gpus', 'Slot',
+           'gpu_slot', 'processes_of', 'kill_processes_of', 'Conditions', 'run_process', 'command_for', 'Outcome',
+           'note', 'last_line', 'attempt', 'run_one', 'Step', 'open_steps', 'orderly_end', 'compute_inline', 'blocked',
            'runs_bar', 'asset', 'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'compute_snakemake',
            'after_snakemake', 'show_jobs', 'find_checkout', 'steps_for', 'Summary', 'find_profile', 'reproduce',
            'cores']
@@ -309,7 +309,7 @@ def orderly_end() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-# %% ../nbs/18_engine.ipynb #7a18b0dd
+# %% ../nbs/18_engine.ipynb #b2414288
 def compute_inline(
     steps: Sequence[Step],
     conditions: Conditions,
@@ -317,17 +317,17 @@ def compute_inline(
     show_progress: bool = True,
 ) -> list[Outcome]:
     "Does all steps with processes of this machine, in an order that their needs allow."
-    by_name = {step.run.name: step for step in steps}
-    order = TopologicalSorter({name: [need for need in step.needs if need in by_name] for name, step in by_name.items()})
+    left = {step.run.name: step for step in open_steps(steps, conditions.results)}
+    order = TopologicalSorter({name: [need for need in step.needs if need in left] for name, step in left.items()})
     order.prepare()
-    outcomes: dict[str, Outcome] = {}
+    outcomes = {step.run.name: Outcome(step.run, "kept") for step in steps if step.run.name not in left}
     running: dict[Future, str] = {}
     stop = Event()
-    with orderly_end(), runs_bar(steps, conditions, show_progress) as bar, ThreadPoolExecutor(jobs) as pool:
+    with orderly_end(), runs_bar(len(steps), len(outcomes), show_progress) as bar, ThreadPoolExecutor(jobs) as pool:
         try:
             while order.is_active():
                 for name in order.get_ready():
-                    step = by_name[name]
+                    step = left[name]
                     running[pool.submit(run_one, step.run, step.notebook, conditions, stop)] = name
                 if not running:  # what is left needs a run that failed
                     break
@@ -336,27 +336,26 @@ def compute_inline(
                     outcomes[name] = future.result()
                     if outcomes[name].state != "failed":
                         order.done(name)
-                    bar.update(outcomes[name].state == "done")
+                    bar.update()
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [outcomes.get(name) or blocked(step) for name, step in by_name.items()]
+    return [outcomes.get(step.run.name) or blocked(step) for step in steps]
 
-# %% ../nbs/18_engine.ipynb #56bfa27c
+# %% ../nbs/18_engine.ipynb #4ca3e7e5
 def blocked(step: Step) -> Outcome:
     "The outcome of a step that could not begin."
     return Outcome(step.run, "blocked", f"needs {', '.join(step.needs)}")
 
 
 def runs_bar(
-    steps: Sequence[Step],
-    conditions: Conditions,
+    total: int,
+    done: int,  # before
     show: bool,
 ) -> tqdm:
-    "One bar over all runs, with the time left; runs that are done count."
-    done = len(steps) - len(open_steps(steps, conditions.results))
-    return tqdm(total=len(steps), initial=done, unit="run", desc="runs", disable=not show)
+    "One bar over all runs, with the time left."
+    return tqdm(total=total, initial=done, unit="run", desc="runs", disable=not show)
 
 # %% ../nbs/18_engine.ipynb #ce6eba65
 def asset(*names: str) -> Path:
@@ -405,7 +404,14 @@ def run_job(
     print(name, outcome.state, outcome.why)
     sys.exit(outcome.state == "failed")
 
-# %% ../nbs/18_engine.ipynb #3d92330c
+# %% ../nbs/18_engine.ipynb #2dc474ba
+# In the background of a script, Ctrl-C is ignored, also by children; Snakemake is to be ended by it all the same.
+SNAKEMAKE = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
+)
+
+
 def snakemake_command(
     manifest: Path,
     jobs: int,  # runs at once
@@ -418,9 +424,9 @@ def snakemake_command(
     place = ["--profile", str(profile), "--jobs", str(jobs)] if profile else ["--cores", str(jobs * threads)]
     files = ["--snakefile", str(asset("Snakefile")), "--directory", str(manifest.parent), "--config", f"manifest={manifest}"]
     again = ["--forcerun", *map(str, damaged)] if damaged else []
-    return [sys.executable, "-m", "snakemake", *files, *place, *keep, *again]
+    return [sys.executable, "-c", SNAKEMAKE, *files, *place, *keep, *again]
 
-# %% ../nbs/18_engine.ipynb #e4751838
+# %% ../nbs/18_engine.ipynb #bfebbce2
 def run_snakemake(
     command: list[str],
     said: Path,  # what Snakemake says goes there
@@ -429,12 +435,15 @@ def run_snakemake(
     show_progress: bool,
 ) -> int:
     "Runs Snakemake to its end, beside one bar over all runs; returns its exit status."
-    with orderly_end(), runs_bar(steps, conditions, show_progress) as bar, open(said, "a") as log:
+    total, left = len(steps), len(open_steps(steps, conditions.results))
+    with orderly_end(), runs_bar(total, total - left, show_progress) as bar, open(said, "a") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             while process.poll() is None:
                 time.sleep(0.5)
-                bar.update(len(steps) - len(open_steps(steps, conditions.results)) - bar.n)
+                if ended := left - len(open_steps(steps, conditions.results)):
+                    bar.update(ended)
+                    left -= ended
         except BaseException:
             os.killpg(process.pid, signal.SIGINT)  # Snakemake cancels its jobs, here or on the cluster
             raise

@@ -73,7 +73,7 @@ class Twelve:
         if self.coordinator.poll() is not None:
             return 0
         coordinator = psutil.Process(self.coordinator.pid)
-        family = [coordinator, *(child for child in coordinator.children(recursive=True) if "snakemake" in child.cmdline())]
+        family = [coordinator, *(child for child in coordinator.children(recursive=True) if "--snakefile" in child.cmdline())]
         for process in family:
             process.kill()
         self.coordinator.wait()
@@ -126,6 +126,22 @@ def test_a_killed_snakemake_loses_nothing_and_repeats_nothing(twelve_runs):
     runs = twelve_runs("snakemake")
     runs.kill_halfway()
     runs.check(runs.resume())
+
+
+@pytest.mark.slow
+@linux
+@snakemake
+def test_sigterm_ends_snakemake_and_its_runs(twelve_runs):
+    "A quarter of a minute; Ctrl-C is ignored, as where a script has started the coordinator in the background."
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        runs = twelve_runs("snakemake")
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    until(lambda: any(processes_of(one.run.folder(runs.folder)) for one in runs.steps))
+    runs.coordinator.terminate()
+    assert runs.coordinator.wait(60) == 143
+    assert not any(processes_of(one.run.folder(runs.folder)) for one in runs.steps)
 
 
 @pytest.fixture
