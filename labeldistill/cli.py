@@ -313,11 +313,11 @@ def reproduce_command(
     print(summary)
     raise typer.Exit(summary.status)
 
-# %% ../nbs/22_cli.ipynb #a6b66a2e
+# %% ../nbs/22_cli.ipynb #ad1ea272
 @app.command("report")
 def report_command(
     scale: Scale = "paper",
-    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: papermill_runs/reports/<scale>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: report, beside the runs of the scale.")] = None,
     results: Results = None,
     as_json: Json = False,
 ) -> None:
@@ -326,8 +326,9 @@ def report_command(
     from labeldistill.report import write_report
 
     root = find_checkout()
-    out = out or root / "papermill_runs" / "reports" / scale
-    counts = write_report(results or root / "papermill_runs" / "results", out, scale, None if results else root)
+    renewed, results = None if results else root, results or root / "papermill_runs" / "results"
+    out = out or results / scale / "report"
+    counts = write_report(results, out, scale, renewed)
     line = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     report({"out": str(out), **counts}, as_json, f"{out / 'index.html'}: {line}")
 
