@@ -122,7 +122,7 @@ def test_a_killed_coordinator_loses_nothing_and_repeats_nothing(twelve_runs):
 @pytest.mark.slow
 @snakemake
 def test_a_killed_snakemake_loses_nothing_and_repeats_nothing(twelve_runs):
-    "A minute and a half."
+    "Two minutes."
     runs = twelve_runs("snakemake")
     runs.kill_halfway()
     runs.check(runs.resume())
@@ -132,7 +132,7 @@ def test_a_killed_snakemake_loses_nothing_and_repeats_nothing(twelve_runs):
 @linux
 @snakemake
 def test_sigterm_ends_snakemake_and_its_runs(twelve_runs):
-    "A quarter of a minute; Ctrl-C is ignored, as where a script has started the coordinator in the background."
+    "Half a minute; Ctrl-C is ignored, as where a script has started the coordinator in the background."
     ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         runs = twelve_runs("snakemake")
