@@ -96,7 +96,7 @@ def current_umask() -> int:
     os.umask(mask)
     return mask
 
-# %% ../nbs/00_data.ipynb #9699b055
+# %% ../nbs/00_data.ipynb #c44dcb50
 class Normalisation(NamedTuple):
     "Per-channel mean and standard deviation, in units of the pixel range 0 to 1."
 
@@ -108,9 +108,10 @@ class Normalisation(NamedTuple):
         images: Tensor,  # (n, c, h, w) uint8
     ) -> Tensor:  # (n, c, h, w) float32
         "Images as the networks see them."
-        shape = (1, -1, 1, 1)
-        scale = torch.tensor(self.std, device=images.device).view(shape) * 255
-        shift = torch.tensor(self.mean, device=images.device).view(shape) * 255
+        shift, scale = (  # filled on the device: a copy from the host would make it wait
+            torch.stack([torch.full((), value, device=images.device) for value in values]).view(1, -1, 1, 1) * 255
+            for values in self
+        )
         return images.sub(shift).div_(scale)
 
 # %% ../nbs/00_data.ipynb #8629a1d2

@@ -53,7 +53,7 @@ def monitor_start(
         overfit=zero.bool(),
     )
 
-# %% ../nbs/11_monitor.ipynb #b4c0c9dd
+# %% ../nbs/11_monitor.ipynb #7faaeb65
 def observe(
     state: MonitorState,
     error: Tensor,  # () error of this step's outer batch
@@ -70,7 +70,7 @@ def observe(
     return MonitorState(
         window=window,
         steps=steps * ~overfit,
-        best=torch.where(overfit, torch.inf, torch.where(better, total, state.best)),
+        best=torch.where(better, total, state.best).masked_fill(overfit, torch.inf),
         waiting=waiting * ~overfit,
         records=torch.where(overfit, shifted, state.records),
         resets=state.resets + overfit,

@@ -26,7 +26,7 @@ def add_ones(
     features = features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
-# %% ../nbs/05_ridge.ipynb #f7ec1eac
+# %% ../nbs/05_ridge.ipynb #d7a9e8da
 def gram_factor(
     features: Tensor,  # (N_i, d), with ones
     lam: float = RIDGE_LAMBDA,
@@ -34,7 +34,7 @@ def gram_factor(
     "Cholesky factor of Z Z^T + lambda I; NaN where the features are no numbers, so that the loss will say so."
     gram = features @ features.T
     factor, info = torch.linalg.cholesky_ex(gram + lam * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
-    return torch.where(info == 0, factor, torch.nan)
+    return factor.masked_fill(info != 0, torch.nan)
 
 # %% ../nbs/05_ridge.ipynb #35c2a140
 def ridge_solution(
