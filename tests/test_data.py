@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -110,6 +110,7 @@ def test_base_sets_are_balanced_nested_and_from_the_training_part(dataset, seed)
 
 @given(dataset=labelled(), seed=st.integers(0, 100), counts=st.tuples(st.integers(1, 7), st.integers(7, 14)))
 def test_class_blind_base_sets_are_nested_and_from_the_training_part(dataset, seed, counts):
+    assume(counts[1] <= len(split(dataset).train))
     small, large = (choose_base(dataset, count, False, seed).rows.tolist() for count in counts)
     assert (len(small), len(large)) == counts and large[: len(small)] == small
     assert len(set(large)) == len(large) and set(large) <= set(split(dataset).train.tolist())
