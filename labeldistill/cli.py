@@ -277,7 +277,7 @@ def show_command(
 
     print(show(file, out, data_root))
 
-# %% ../nbs/22_cli.ipynb #904c5931
+# %% ../nbs/22_cli.ipynb #fd8155e8
 Scale = Annotated[str, typer.Option(help="smoke (built-in data, minutes), short (a tenth of the paper's iterations) or paper.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of results. Default: papermill_runs/results of the clone.")]
 
@@ -308,12 +308,12 @@ def reproduce_command(
         device=device,
         results=results,
         profile=profile,
-        timeout_s=time_out and 3600 * time_out,
+        timeout_s=None if time_out is None else 3600 * time_out,
     )
     print(summary)
     raise typer.Exit(summary.status)
 
-# %% ../nbs/22_cli.ipynb #ad1ea272
+# %% ../nbs/22_cli.ipynb #d39706a3
 @app.command("report")
 def report_command(
     scale: Scale = "paper",
@@ -325,10 +325,10 @@ def report_command(
     from labeldistill.engine import find_checkout
     from labeldistill.report import write_report
 
-    root = find_checkout()
-    renewed, results = None if results else root, results or root / "papermill_runs" / "results"
+    root = None if results else find_checkout()
+    results = results or root / "papermill_runs" / "results"
     out = out or results / scale / "report"
-    counts = write_report(results, out, scale, renewed)
+    counts = write_report(results, out, scale, root)
     line = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     report({"out": str(out), **counts}, as_json, f"{out / 'index.html'}: {line}")
 

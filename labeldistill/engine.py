@@ -93,7 +93,7 @@ def gpus(
     names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     return names if place.index is None else [names[place.index]]
 
-# %% ../nbs/18_engine.ipynb #743bfc7c
+# %% ../nbs/18_engine.ipynb #5c538ae8
 class Slot(NamedTuple):
     "Where a run may compute."
 
@@ -111,7 +111,8 @@ def gpu_slot(
     if not names:
         yield Slot(None, ())
         return
-    folder = Path(tempfile.gettempdir(), f"labeldistill-slots-{os.getuid()}")
+    job = os.environ.get("SLURM_JOB_ID", "")  # SLURM shows each job its own GPUs, often by the same numbers
+    folder = Path(tempfile.gettempdir(), f"labeldistill-slots-{os.getuid()}{job and '-' + job}")
     folder.mkdir(mode=0o700, exist_ok=True)
     slots = [(name, folder / f"{name.replace('/', '_')}.{k}") for k in range(per_gpu) for name in names]
     with first_free([path for _, path in slots], stop=stop) as held:
@@ -505,14 +506,14 @@ def show_jobs(
         raise InputError(f"Snakemake: {' '.join(done.stderr.split())[-300:]}")
     print(done.stdout.strip())
 
-# %% ../nbs/18_engine.ipynb #673b1c2d
+# %% ../nbs/18_engine.ipynb #8710c9b5
 def find_checkout() -> Path:
     "The repository's root folder, around the package or the working folder. Raises `InputError`."
     here = Path.cwd()
     for root in (Path(labeldistill.__file__).absolute().parents[1], here, *here.parents):
         if (root / "nbs" / "experiments").is_dir():
             return root
-    raise InputError("reproduce works in a clone of the repository, whose nbs/experiments is not here")
+    raise InputError("wanted: a clone of the repository to work in; there is no nbs/experiments here")
 
 # %% ../nbs/18_engine.ipynb #49fd7138
 def steps_for(
@@ -570,7 +571,7 @@ def find_profile(
         raise InputError(f"--profile '{profile}': wanted slurm, or a folder with a config.yaml for Snakemake")
     return folder or None
 
-# %% ../nbs/18_engine.ipynb #02ca684f
+# %% ../nbs/18_engine.ipynb #4b0cbaa6
 def reproduce(
     names: Iterable[str],  # of tables and figures, or "all"
     scale: str = "smoke",  # "smoke", "short" or "paper"
@@ -587,12 +588,16 @@ def reproduce(
 ) -> Summary:
     "Does whatever is not done of the runs for some tables and figures. Raises `InputError`."
     at_least_one(jobs=jobs, per_gpu=per_gpu)
+    if timeout_s is not None and not timeout_s > 0:
+        raise InputError(f"--time-out {timeout_s / 3600:g}: must be more than 0 hours")
     profile, root = find_profile(engine, profile), find_checkout()
     names = [part for name in names for part in (NAMES if name == "all" else [name])]
     steps = steps_for(names, scale, root)
     results = root / "papermill_runs" / "results" if results is None else Path(results).absolute()
+    if results.exists() and not results.is_dir():
+        raise InputError(f"--results '{results}': wanted a folder")
     threads = 1 if profile else max(1, cores() // jobs)
-    conditions = Conditions(results, root, device, threads, timeout_s or TIME_OUTS[scale], per_gpu)
+    conditions = Conditions(results, root, device, threads, TIME_OUTS[scale] if timeout_s is None else timeout_s, per_gpu)
     if not profile:
         gpus(device)  # a device that is not here is refused now, not once for each run
     tables = {name: [run.name for run in runs_for([name], scale)] for name in names}

@@ -51,7 +51,7 @@ def adam_start(x: Tensor) -> AdamState:
     "Adam's state before the first step on `x`."
     return AdamState(torch.zeros_like(x), torch.zeros_like(x), torch.zeros((), device=x.device))
 
-# %% ../nbs/10_labels.ipynb #cb182207
+# %% ../nbs/10_labels.ipynb #8dfc14e0
 def adam_step(
     x: Tensor,
     gradient: Tensor,  # same shape
@@ -62,7 +62,7 @@ def adam_step(
 ) -> tuple[Tensor, AdamState]:
     "One step of Adam: the new `x` and the new state."
     mean = state.mean.lerp(gradient, 1 - betas[0])
-    square = (state.square * betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+    square = state.square * betas[1] + (1 - betas[1]) * gradient.square()
     step = state.step + 1
     size = lr / (1 - betas[0] ** step)
     deviation = (square / (1 - betas[1] ** step)).sqrt_().add_(eps)

@@ -36,21 +36,22 @@ def window_size(
     "The paper's rule: 100 for many classes (CIFAR-100, Kuzushiji-49), else 50, or 200 for more than 100 base examples."
     return 100 if classes >= 49 else 200 if count > 100 else 50
 
-# %% ../nbs/11_monitor.ipynb #18afb9ae
+# %% ../nbs/11_monitor.ipynb #925b4801
 def monitor_start(
     window: int,  # N_m = N_w
     device: torch.device | str = "cpu",
 ) -> MonitorState:
     "A monitor before the first step."
-    zero = torch.zeros((), dtype=torch.int64, device=device)
+    # zeros of their own: one tensor in several places would be compiled as one, and again when they differ
+    steps, waiting, resets = torch.zeros(3, dtype=torch.int64, device=device).unbind()
     return MonitorState(
         window=torch.zeros(window, dtype=torch.float64, device=device),
-        steps=zero,
+        steps=steps.clone(),
         best=torch.full((), torch.inf, dtype=torch.float64, device=device),
-        waiting=zero,
-        records=zero.repeat(KEPT_RECORDS),
-        resets=zero,
-        overfit=zero.bool(),
+        waiting=waiting.clone(),
+        records=steps.repeat(KEPT_RECORDS),
+        resets=resets.clone(),
+        overfit=steps.bool(),
     )
 
 # %% ../nbs/11_monitor.ipynb #7faaeb65

@@ -515,16 +515,17 @@ def can_compile(device: torch.device) -> bool:
         return importlib.util.find_spec("triton") is not None
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
-# %% ../nbs/04_networks.ipynb #168861d1
+# %% ../nbs/04_networks.ipynb #6ad86377
 def bears_bfloat16(network: Network) -> bool:
     "Whether the network can be computed in bfloat16 at all; a module with constants of its own in float32 may not."
-    function, theta = Functional(network.build(0), precision="bf16"), flat_parameters(network.build(0))
-    try:
-        return function(theta, torch.zeros(2, network.channels, network.image_size, network.image_size)).isfinite().all().item()
-    except RuntimeError:  # PyTorch about operands of two types
-        return False
+    module, blank = network.build(0), torch.zeros(2, network.channels, network.image_size, network.image_size)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return Functional(module, precision="bf16")(flat_parameters(module), blank).isfinite().all().item()
+        except RuntimeError:  # PyTorch about operands of two types
+            return False
 
-# %% ../nbs/04_networks.ipynb #1dd11979
+# %% ../nbs/04_networks.ipynb #2bfbcf19
 def choose_computation(
     network: Network,
     device: torch.device,
@@ -539,6 +540,8 @@ def choose_computation(
         raise InputError(f"--compile: network '{network.name}' draws random numbers; wanted: --no-compile")
     if compile and not can_compile(device):
         raise InputError(f"--compile: PyTorch needs {'Triton' if device.type == 'cuda' else 'a C++ compiler'}, and there is none")
+    if precision == "bf16" and not bears_bfloat16(network):
+        raise InputError(f"--precision bf16: network '{network.name}' computes with float32 numbers of its own; wanted: fp32")
     long = calls >= COMPILE_FROM
     if precision == "auto":
         precision = "bf16" if long and bfloat16_is_native(device) and bears_bfloat16(network) else "fp32"

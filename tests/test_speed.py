@@ -1,6 +1,7 @@
 """Fast paths give what the plain path gives: compilation, bfloat16, recorded iterations, threads; and memory stays small."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from measure import peak_bytes
 from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 
-from labeldistill import distillers
+from labeldistill import distillers, networks
 from labeldistill.data import InputError
 from labeldistill.distillers import METHODS, Exam, InPlace, Loop, Problem, Schedule, epoch_draws, make_batch, start
 from labeldistill.evaluation import HEADS, Student, TrainingSet, evaluate_students
@@ -84,6 +85,21 @@ def test_labels_after_200_compiled_iterations_are_those_of_the_plain_path(name, 
     )
     assert plain.dtype == torch.float64 and (plain - 0.1).abs().max() > 0.05
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_iteration_is_one_graph_for_the_compiler_and_is_compiled_once(name, digits):
+    problem, method = digits.problem(), METHODS[name](digits.network)
+    loop, state, graphs = Loop(problem, method, Schedule(9, 64, 10), 5), start(problem, method, 5).state, []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    iterate = torch.compile(loop.iterate, fullgraph=True, dynamic=False, backend=backend)
+    for draw in epoch_draws(problem, loop.schedule, 5, 0)[:4]:
+        state, _ = iterate(state, loop.next_learner(state), draw)
+    assert len(graphs) == 1
 
 
 @needs_compiler
@@ -200,7 +216,10 @@ class Stubborn(nn.Module):
 
 
 def test_a_network_that_cannot_be_computed_in_bfloat16_is_not():
-    assert choose_computation(make_network(Stubborn, 1, 8, 3), CPU, 10**6).precision == "fp32"
+    stubborn = make_network(Stubborn, 1, 8, 3)
+    assert choose_computation(stubborn, CPU, 10**6).precision == "fp32"
+    with pytest.raises(InputError, match=r"--precision bf16: network .* wanted: fp32"):
+        choose_computation(stubborn, CPU, 1, "bf16")
 
 
 def test_unknown_precision_and_a_missing_compiler_are_refused(monkeypatch):
@@ -286,7 +305,11 @@ def test_a_ridge_iteration_takes_no_more_memory_than_inference_and_the_inner_ste
     assert iteration <= 1.05 * inference  # the label gradient's small matrices
 
 
-def test_keeping_memory_is_safe_to_ask_for_more_than_once():
+def test_the_c_library_is_asked_to_keep_memory_where_it_can(monkeypatch):
+    asked = {}
+    libraries = iter([SimpleNamespace(mallopt=asked.__setitem__), SimpleNamespace()])
+    monkeypatch.setattr(networks.sys, "platform", "linux")
+    monkeypatch.setattr(networks.ctypes, "CDLL", lambda _: next(libraries))
     keep_memory()
-    keep_memory()
-    assert torch.ones(10**6).sum() == 10**6
+    assert asked == {networks.M_MMAP_MAX: 0, networks.M_TRIM_THRESHOLD: 2**31 - 1}
+    keep_memory()  # a C library without mallopt
