@@ -20,7 +20,7 @@ __all__ = ['app', 'Target', 'Source', 'BaseExamples', 'Balanced', 'Selection', '
            'report_evaluation', 'evaluate_command', 'baseline_command', 'train_full_command', 'show_command', 'main',
            'fail']
 
-# %% ../nbs/16_cli.ipynb #b76a9750
+# %% ../nbs/16_cli.ipynb #4ac9a4c4
 app = typer.Typer(
     help="Label distillation: learn soft labels for a handful of real images.",
     add_completion=False,
@@ -54,7 +54,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Optimizer = Annotated[str, typer.Option(help="adam, sgd or adamw.")]
 OwnOptimizer = Annotated[
     str | None,
-    typer.Option(help="adam, sgd, adamw; own (learned step sizes) or average (their mean). Default: own if there are any, else adam."),
+    typer.Option(help="adam, sgd, adamw; own (learned step sizes) or average (their mean). Default: own if there are any."),
 ]
 DistilledFile = Annotated[Path, typer.Argument(help="A .safetensors file written by `labeldistill distill`.", show_default=False)]
 
@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/16_cli.ipynb #017283e2
+# %% ../nbs/16_cli.ipynb #d960a9cd
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -96,7 +96,7 @@ def distill_command(
         str | None, typer.Option(help="With dd: one-hot, smoothed, uniform, random, or a file of labels to begin with.")
     ] = None,
     inner_steps: Annotated[
-        int | None, typer.Option(help="With dd: training steps in a pass over the images. Default: one image of each class a step.")
+        int | None, typer.Option(help="With dd: training steps in a pass. Default: one image of each class a step.")
     ] = None,
     passes: Annotated[int | None, typer.Option(help="With dd: passes over the images. Default: 3.")] = None,
     step_size: Annotated[float | None, typer.Option(help="With dd: first size of the training steps. Default: 0.02.")] = None,
