@@ -306,7 +306,7 @@ def first_images(
     shape = (count, *scene.target.images.shape[1:])
     return noise_images(shape, seed, None if wish.unrolled else scene.normalise)
 
-# %% ../nbs/15_runs.ipynb #0fbe74f7
+# %% ../nbs/15_runs.ipynb #7f21c14e
 def first_labels(
     scene: Scene,
     wish: Wish,
@@ -314,7 +314,9 @@ def first_labels(
     seed: int,
 ) -> Tensor:  # (N, C)
     "The labels before the first iteration; those that are not learned stay as they are. Raises `InputError`."
-    start = wish.label_start or ("one-hot" if wish.makes_images else "uniform")
+    start = wish.label_start
+    if start is None:
+        start = "one-hot" if wish.makes_images else "uniform"
     if not isinstance(start, Tensor) and start not in LABEL_STARTS and Path(start).is_file():
         start = load_distilled(start).labels
     if wish.learn == "images" and isinstance(start, str) and count < scene.classes:
