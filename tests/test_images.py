@@ -210,7 +210,6 @@ def test_images_move_so_that_the_network_of_the_moment_does_better_on_real_data(
     for _ in range(40):
         state, (loss, _) = method.step(state._replace(learner=learner), batch)
         losses.append(loss.item())
-    print(losses)
     assert losses[-1] < losses[10] < losses[0]
 
 
