@@ -112,15 +112,15 @@ def stretch(image: Tensor) -> Tensor:  # (c, h, w) uint8
     low, high = image.min().item(), image.max().item()
     return ((image.float() - low) * (255 / max(1, high - low))).round().to(torch.uint8)
 
-# %% ../nbs/14_analysis.ipynb #d50b8247
+# %% ../nbs/14_analysis.ipynb #014e049d
 def label_gradient(
     method: Method,
     state: State,
     batch: Batch,
 ) -> Tensor:  # (N, C), NaN in rows that the batch does not hold
     "The gradient of the outer loss with respect to the labels, as a step of the method sees it."
-    after, _ = method.step(state._replace(label_adam=adam_start(state.labels)), batch)
-    gradient = after.label_adam.mean / 0.1
+    after, _ = method.step(state._replace(adam=adam_start(state.learned)), batch)
+    gradient = after.adam.mean / 0.1
     return torch.full_like(gradient, torch.nan).index_copy(0, batch.rows, gradient[batch.rows])
 
 # %% ../nbs/14_analysis.ipynb #d673f8f9

@@ -16,11 +16,11 @@ import typer
 # %% auto #0
 __all__ = ['app', 'Target', 'Source', 'BaseExamples', 'Balanced', 'Selection', 'NetworkOption', 'LastLayer', 'Seed', 'BaseSeed',
            'Device', 'Precision', 'Compile', 'DataRoot', 'ImageSize', 'Channels', 'Models', 'Json', 'Optimizer',
-           'DistilledFile', 'Scale', 'Results', 'UsageError', 'report', 'datasets_command', 'distill_command',
-           'report_evaluation', 'evaluate_command', 'baseline_command', 'train_full_command', 'show_command',
-           'reproduce_command', 'report_command', 'main', 'fail']
+           'OwnOptimizer', 'DistilledFile', 'Scale', 'Results', 'UsageError', 'report', 'datasets_command',
+           'distill_command', 'report_evaluation', 'evaluate_command', 'baseline_command', 'train_full_command',
+           'show_command', 'reproduce_command', 'report_command', 'main', 'fail']
 
-# %% ../nbs/22_cli.ipynb #f544c74d
+# %% ../nbs/22_cli.ipynb #81867d8c
 app = typer.Typer(
     help="Label distillation: learn soft labels for a handful of real images.",
     add_completion=False,
@@ -52,6 +52,10 @@ Channels = Annotated[int | None, typer.Option(help="Convert all images to grey (
 Models = Annotated[int, typer.Option(help="How many networks to train and test.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Optimizer = Annotated[str, typer.Option(help="adam, sgd or adamw.")]
+OwnOptimizer = Annotated[
+    str | None,
+    typer.Option(help="adam, sgd, adamw; own (learned step sizes) or average (their mean). Default: own if there are any."),
+]
 DistilledFile = Annotated[Path, typer.Argument(help="A .safetensors file written by `labeldistill distill`.", show_default=False)]
 
 # %% ../nbs/22_cli.ipynb #cd5b03c9
@@ -80,13 +84,23 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/22_cli.ipynb #3c6202de
+# %% ../nbs/22_cli.ipynb #011d85a4
 @app.command("distill")
 def distill_command(
     target: Target,
     out: Annotated[Path, typer.Option(help="File to write the labels to (.safetensors).")],
     base_examples: BaseExamples = 100,
-    method: Annotated[str, typer.Option(help="ridge or second-order.")] = "ridge",
+    method: Annotated[str, typer.Option(help="ridge, second-order, or dd: through a whole training run.")] = "ridge",
+    learn: Annotated[str, typer.Option(help="labels, images, or (with dd) both.")] = "labels",
+    label_start: Annotated[
+        str | None, typer.Option(help="With dd: one-hot, smoothed, uniform, random, or a file of labels to begin with.")
+    ] = None,
+    inner_steps: Annotated[
+        int | None, typer.Option(help="With dd: training steps in a pass. Default: one image of each class a step.")
+    ] = None,
+    passes: Annotated[int | None, typer.Option(help="With dd: passes over the images. Default: 3.")] = None,
+    step_size: Annotated[float | None, typer.Option(help="With dd: first size of the training steps. Default: 0.02.")] = None,
+    fixed_start: Annotated[bool, typer.Option("--fixed-start", help="With dd: for one initialisation, not any.")] = False,
     source: Source = None,
     head: Annotated[str | None, typer.Option(help="Head of the networks that validate. Default: the method's own.")] = None,
     balanced: Balanced = None,
@@ -112,7 +126,7 @@ def distill_command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:
-    "Learn soft labels for a few real images."
+    "Learn soft labels for a few real images, or images."
     from labeldistill.runs import check_writable, distill
 
     check_writable(out)
@@ -120,6 +134,12 @@ def distill_command(
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
     distilled = distill(
         *(target, base_examples, method, source, network),
+        learn=learn,
+        label_start=label_start,
+        inner_steps=inner_steps,
+        passes=passes,
+        step_size=step_size,
+        fixed_start=fixed_start,
         head=head,
         balanced=balanced,
         selection=selection,
@@ -142,7 +162,8 @@ def distill_command(
     (distilled.with_images() if with_images else distilled).save(out)
     record = {"out": str(out), "steps": distilled.steps, "validation_accuracy": distilled.validation_accuracy}
     accuracy = f"validation accuracy {distilled.validation_accuracy:.2f} %"
-    report(record, as_json, f"{out}: {len(distilled)} labels, {accuracy}, T_i = {distilled.steps} steps")
+    what = "labels" if distilled.learned_images is None else "images"
+    report(record, as_json, f"{out}: {len(distilled)} {what}, {accuracy}, T_i = {distilled.steps} steps")
 
 # %% ../nbs/22_cli.ipynb #75490a30
 def report_evaluation(
@@ -157,7 +178,7 @@ def report_evaluation(
     )
     report(e.as_dict(), as_json, line)
 
-# %% ../nbs/22_cli.ipynb #47ce2493
+# %% ../nbs/22_cli.ipynb #1a1dfff9
 @app.command("evaluate")
 def evaluate_command(
     file: DistilledFile,
@@ -165,7 +186,11 @@ def evaluate_command(
     network: Annotated[str | None, typer.Option(help="Default: the one the labels were made with.")] = None,
     last_layer: LastLayer = None,
     head: Annotated[str | None, typer.Option(help="linear or ridge. Default: the one the labels were made with.")] = None,
-    optimizer: Optimizer = "adam",
+    optimizer: OwnOptimizer = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="Of the minibatches: random, learned, or learned but shuffled within or across passes."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps. Default: T_i of the labels.")] = None,
     models: Models = 20,
     seed: Seed = 1234,
@@ -180,6 +205,7 @@ def evaluate_command(
 
     evaluation = evaluate(
         *(file, target, network, head, optimizer),
+        order=order,
         steps=steps,
         models=models,
         seed=seed,

@@ -24,10 +24,10 @@ from .networks import PLAIN, Computation, Functional, Network, differentiate, fl
 from .ridge import SCALE_LR, add_ones, as_linear, gram_factor, pseudo_step, ridge_loss, ridge_solution
 
 # %% auto #0
-__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'HEADS', 'FULL_LR', 'FULL_BATCH', 'find_optimizer', 'Head', 'LinearHead', 'RidgeHead',
-           'Student', 'as_parameter', 'minibatches', 'TrainingSet', 'train', 'Exam', 'Evaluation', 'mean_and_std',
-           'evaluate_students', 'workers', 'candidate_steps', 'validation_curve', 'choose_steps', 'FullTraining',
-           'train_epochs', 'full_step', 'check_loss']
+__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'HEADS', 'ORDERS', 'PLAIN_SGD', 'FULL_LR', 'FULL_BATCH', 'find_optimizer', 'Head',
+           'LinearHead', 'RidgeHead', 'Student', 'as_parameter', 'minibatches', 'passes', 'TrainingSet', 'random_rows',
+           'visits', 'train', 'Exam', 'Evaluation', 'mean_and_std', 'evaluate_students', 'workers', 'candidate_steps',
+           'validation_curve', 'choose_steps', 'FullTraining', 'train_epochs', 'full_step', 'check_loss']
 
 # %% ../nbs/07_evaluation.ipynb #0f05d13d
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -168,7 +168,7 @@ class RidgeHead(Head):
 # %% ../nbs/07_evaluation.ipynb #aa2a67b5
 HEADS: dict[str, type[Head]] = {"linear": LinearHead, "ridge": RidgeHead}
 
-# %% ../nbs/07_evaluation.ipynb #9d16fc11
+# %% ../nbs/07_evaluation.ipynb #8d9cea8a
 class Student:
     "A network in training."
 
@@ -190,8 +190,11 @@ class Student:
         self,
         images: Tensor,  # (N_i, c, h, w) float32
         labels: Tensor,  # (N_i, C)
+        rate: float | None = None,  # step size; None: the optimiser's own
     ) -> None:
         "One step of the optimiser on one minibatch."
+        if rate is not None:
+            self.optimizers[0].param_groups[0]["lr"] = rate
         gradients, self.kept = self.head.learn(self.trained, self.kept, images, labels)
         for slope, gradient in zip(self.gradients.values(), gradients, strict=True):
             slope.copy_(gradient)
@@ -229,7 +232,33 @@ def minibatches(
     "Rows of each step: without replacement within a step, independent between steps."
     return torch.rand(steps, count, generator=rng).argsort(dim=1)[:, :size]
 
-# %% ../nbs/07_evaluation.ipynb #8e24828f
+# %% ../nbs/07_evaluation.ipynb #76b8d318
+def passes(
+    order: str,  # a key of `ORDERS` but "random"
+    batches: int,  # minibatches in a pass
+    steps: int,
+    rng: torch.Generator,
+) -> list[int]:
+    "Places of the steps in the learned order: 0 to `batches` - 1 are the first pass, and so on."
+    if order == "across":
+        return torch.randperm(steps, generator=rng).tolist()
+    if order == "learned":
+        return list(range(steps))
+    starts = range(0, steps, batches)
+    return [start + place for start in starts for place in torch.randperm(batches, generator=rng).tolist()][:steps]
+
+# %% ../nbs/07_evaluation.ipynb #e6fffd47
+ORDERS = {
+    "random": "a fresh minibatch each step",
+    "learned": "first to last minibatch, over and over",
+    "within": "every pass in an order of its own",
+    "across": "the steps of all passes shuffled",
+}
+
+# %% ../nbs/07_evaluation.ipynb #6d6aa0ac
+PLAIN_SGD: MakeOptimizer = partial(torch.optim.SGD, lr=0.0, fused=True)  # for step sizes of one's own
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     "Base images with labels, ready for training, and how to train on them."
@@ -237,8 +266,37 @@ class TrainingSet:
     images: Tensor  # (N, c, h, w) float32, normalised, on the device
     labels: Tensor  # (N, C), on the device
     inner_batch: int  # N_i
+    order: str = "random"  # a key of `ORDERS`
+    rates: tuple[float, ...] = ()  # step sizes in the learned order; empty: the optimiser's own
 
-# %% ../nbs/07_evaluation.ipynb #796bf127
+# %% ../nbs/07_evaluation.ipynb #479b729c
+def random_rows(
+    data: TrainingSet,
+    steps: int,
+    rng: torch.Generator,
+) -> Iterator[Tensor]:  # (N_i,) int64
+    "Rows of minibatches drawn afresh."
+    for done in range(0, steps, 1000):  # in portions: a million steps need not be drawn at once
+        rows = minibatches(len(data.images), data.inner_batch, min(1000, steps - done), rng)
+        yield from rows.to(data.images.device)
+
+# %% ../nbs/07_evaluation.ipynb #2b1ae09c
+def visits(
+    data: TrainingSet,
+    steps: int,
+    rng: torch.Generator,
+) -> Iterator[tuple[Tensor, float | None]]:  # (N_i,) int64, and a step size
+    "What each step of a training sees."
+    if data.order == "random":
+        places, rows = range(steps), random_rows(data, steps, rng)
+    else:
+        batches = torch.arange(len(data.images), device=data.images.device).split(data.inner_batch)
+        places = passes(data.order, len(batches), steps, rng)
+        rows = (batches[place % len(batches)] for place in places)
+    for place, picked in zip(places, rows, strict=True):
+        yield picked, data.rates[place % len(data.rates)] if data.rates else None
+
+# %% ../nbs/07_evaluation.ipynb #4da2c89c
 def train(
     student: Student,
     data: TrainingSet,
@@ -246,10 +304,8 @@ def train(
     rng: torch.Generator,  # for the minibatches
 ) -> Student:
     "The student, after `steps` more steps."
-    for done in range(0, steps, 1000):  # in portions: a million steps need not be drawn at once
-        rows = minibatches(len(data.images), data.inner_batch, min(1000, steps - done), rng)
-        for picked in rows.to(data.images.device):
-            student.step(data.images[picked], data.labels[picked])
+    for picked, rate in visits(data, steps, rng):
+        student.step(data.images[picked], data.labels[picked], rate)
     return student
 
 # %% ../nbs/07_evaluation.ipynb #765ae023
@@ -281,7 +337,7 @@ class Exam:
         hits = self.labels[torch.cat(correct)].bincount(minlength=len(sizes)).cpu()
         return 100 * hits.sum().item() / len(self.labels), 100 * (hits / sizes)[sizes > 0].double().mean().item()
 
-# %% ../nbs/07_evaluation.ipynb #e7083146
+# %% ../nbs/07_evaluation.ipynb #ba402d4d
 @dataclass(frozen=True)
 class Evaluation:
     "Accuracies of several networks trained from scratch on the same labelled images."
@@ -293,6 +349,7 @@ class Evaluation:
     network: str
     optimizer: str
     seed: int
+    order: str = "random"  # of the minibatches
 
     @property
     def accuracy_mean(self) -> float:
@@ -326,7 +383,7 @@ def mean_and_std(
     exact = torch.tensor(values, dtype=torch.float64)
     return exact.mean().item(), exact.std().item() if len(values) > 1 else 0.0
 
-# %% ../nbs/07_evaluation.ipynb #5f2f74cb
+# %% ../nbs/07_evaluation.ipynb #fa7112f4
 def evaluate_students(
     head: Head,
     optimizer: str | MakeOptimizer,
@@ -336,6 +393,7 @@ def evaluate_students(
     models: int,
     seed: int,
     show_progress: bool = True,
+    fixed_start: int | None = None,  # seed of the initialisation of all networks; None: each has its own
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # per cent
     "Plain and class-balanced accuracies of `models` networks trained from scratch, each with a seed of its own."
     building = Lock()  # initialisation goes through the process's one generator
@@ -343,7 +401,8 @@ def evaluate_students(
     def examine(i: int) -> tuple[float, float]:
         with building:
             own = head if head.compiled else deepcopy(head)  # a module is borrowed while it is called
-            student = Student(own, optimizer, stream(seed, "student", i))
+            start = stream(seed, "student", i) if fixed_start is None else fixed_start
+            student = Student(own, optimizer, start)
         return exam.accuracies(train(student, data, steps, generator(seed, "student batches", i)))
 
     with random_layers(seed, "students"), workers(head) as pool:

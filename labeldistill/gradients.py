@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from .networks import Functional
 
 # %% auto #0
-__all__ = ['second_order_label_gradient', 'ridge_label_gradient']
+__all__ = ['second_order_label_gradient', 'ridge_weight_gradient', 'ridge_label_gradient']
 
 # %% ../nbs/09_gradients.ipynb #e6778e29
 def second_order_label_gradient(
@@ -27,7 +27,18 @@ def second_order_label_gradient(
     _, change = jvp(lambda point: function(point, images).log_softmax(1), (theta,), (direction,))
     return alpha / len(images) * change
 
-# %% ../nbs/09_gradients.ipynb #a8745a6e
+# %% ../nbs/09_gradients.ipynb #b228162d
+def ridge_weight_gradient(
+    weights: Tensor,  # (d, C) after the pseudo-gradient step
+    scale: Tensor,  # () calibration scalar
+    outer_features: Tensor,  # (N_o, d) of real images, with ones
+    targets: Tensor,  # (N_o,) int64, their classes
+) -> Tensor:  # (d, C)
+    "Gradient of the outer loss with respect to the global ridge weights, in closed form."
+    residual = (scale * outer_features @ weights).softmax(1) - one_hot(targets, weights.shape[1])
+    return scale / len(targets) * outer_features.T @ residual
+
+# %% ../nbs/09_gradients.ipynb #11cf8dfb
 def ridge_label_gradient(
     features: Tensor,  # (N_i, d) of the base images, with ones
     factor: Tensor,  # (N_i, N_i) their Cholesky factor
@@ -38,6 +49,5 @@ def ridge_label_gradient(
     alpha: float,  # pseudo-gradient step size
 ) -> Tensor:  # (N_i, C)
     "Gradient of the outer loss with respect to the labels of one ridge solution (Algorithm 1, line 11), in closed form."
-    residual = (scale * outer_features @ weights).softmax(1) - one_hot(targets, weights.shape[1])
-    weight_gradient = scale / len(targets) * outer_features.T @ residual
+    weight_gradient = ridge_weight_gradient(weights, scale, outer_features, targets)
     return alpha * torch.cholesky_solve(features @ weight_gradient, factor)

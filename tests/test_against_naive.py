@@ -36,6 +36,6 @@ def test_thirty_iterations_give_the_labels_and_the_network_of_the_naive_form(nam
         distiller.learn(rows, images, targets)
 
     theirs = torch.cat([p.detach().flatten() for p in distiller.module.parameters()])
-    assert (state.labels - 1 / CLASSES).abs().max() > 0.01
-    torch.testing.assert_close(state.labels, distiller.labels.detach(), rtol=0, atol=1e-6)
+    assert (state.learned - 1 / CLASSES).abs().max() > 0.01
+    torch.testing.assert_close(state.learned, distiller.labels.detach(), rtol=0, atol=1e-6)
     torch.testing.assert_close(state.learner.theta, theirs, rtol=0, atol=1e-6)

@@ -128,7 +128,7 @@ def test_the_gradient_read_off_a_step_is_that_of_automatic_differentiation(metho
     state = start(problem, method, seed=0).state
     batch = make_batch(problem, epoch_draws(problem, SCHEDULE, 0, 0)[0])
     found = label_gradient(method, state, batch)
-    labels = state.labels[batch.rows].requires_grad_()
+    labels = state.learned[batch.rows].requires_grad_()
     if isinstance(method, SecondOrder):
         theta = state.learner.theta.requires_grad_()
         inner = cross_entropy(method.function(theta, batch.images), labels)

@@ -182,7 +182,7 @@ def with_fact(what, name, value):
 @pytest.mark.parametrize(
     "change",
     [
-        *(without(name) for name in (*TENSORS, *artefact.PLAIN_FIELDS)),
+        *(without(name) for name in (*TENSORS, *artefact.PLAIN_FIELDS) if name not in artefact.OLDER),
         with_tensor("a label is NaN", "labels", lambda x: x.index_fill(0, torch.tensor(2), torch.nan)),
         with_tensor("a label row is missing", "labels", lambda x: x[:-1]),
         with_tensor("a class is missing", "labels", lambda x: x[:, :-1]),

@@ -73,7 +73,7 @@ def test_an_iteration_changes_nothing_it_is_given_and_repeats_itself(method_name
     (one, seen), (two, seen_again) = results
     assert torch.equal(seen, seen_again)
     assert all(torch.equal(tensor, flat(two)[name]) for name, tensor in flat(one).items())
-    assert not torch.equal(one.labels, labels) and not any(tensor.requires_grad for tensor in flat(one).values())
+    assert not torch.equal(one.learned, labels) and not any(tensor.requires_grad for tensor in flat(one).values())
 
 
 def test_labels_stay_probabilities_and_the_absent_rows_start_unmoved(method_name, scene):
@@ -83,9 +83,9 @@ def test_labels_stay_probabilities_and_the_absent_rows_start_unmoved(method_name
     state = progress.state
     for number, batch in enumerate(batches):
         state, _ = method.step(state, batch)
-        assert torch.allclose(state.labels.sum(1), torch.ones(6), atol=1e-5) and (state.labels >= 0).all()
+        assert torch.allclose(state.learned.sum(1), torch.ones(6), atol=1e-5) and (state.learned >= 0).all()
         if number == 0:
-            moved = (state.labels != progress.state.labels).any(1)
+            moved = (state.learned != progress.state.learned).any(1)
             assert moved.nonzero().flatten().tolist() == sorted(batch.rows.tolist())
 
 
@@ -201,7 +201,7 @@ def test_the_labels_with_the_best_validation_are_kept(bars, monkeypatch):
         return next(scores)
 
     def remember(problem, method, schedule, seed, progress, validate=distillers.validate):
-        kept[len(progress.curve)] = progress.state.labels.clone()
+        kept[len(progress.curve)] = progress.state.learned.clone()
         return validate(problem, method, schedule, seed, progress)
 
     monkeypatch.setattr(distillers.Exam, "accuracy", accuracy)
@@ -233,7 +233,7 @@ def test_a_network_that_overfits_is_replaced_and_labels_and_their_adam_go_on(sce
     assert torch.equal(after.learner.theta, distillers.fresh_learner(method, 7, 1).theta)
     assert not torch.equal(after.learner.theta, seen[0].learner.theta)
     assert after.learner.adam.step == 0 and after.learner.weights.eq(0).all() and after.learner.scale == 1
-    assert after.label_adam.step == 101 and not torch.equal(after.labels, seen[0].labels)
+    assert after.adam.step == 101 and not torch.equal(after.learned, seen[0].learned)
     assert progress.best.steps == 50
 
 

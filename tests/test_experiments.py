@@ -82,7 +82,8 @@ def test_parameters_are_json_and_the_device_is_none_of_them(kind):
 def test_defaults_are_those_of_the_verbs(verb, options):
     own = {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
     elsewhere = {"device", "data_root", "checkpoint", "resume", "show_progress", "compile"}
-    assert options.keys() == own.keys() - elsewhere
+    of_images = {"learn", "label_start", "inner_steps", "passes", "step_size", "fixed_start"}  # no kind of run has these yet
+    assert options.keys() == own.keys() - elsewhere - of_images
     stated = {"target": "digits", "epochs": 400}
     assert {name: value for name, value in options.items() if own[name] != value}.items() <= stated.items()
 

@@ -275,11 +275,11 @@ def test_iteration(name, method):
     after, seen = distiller.step(state, batch)
     again, _ = distiller.step(state, batch)
     assert seen.isfinite().all()
-    torch.testing.assert_close(after.labels.sum(1), torch.ones(6))
-    moved = (after.labels - labels).abs().amax(1) > 1e-5
+    torch.testing.assert_close(after.learned.sum(1), torch.ones(6))
+    moved = (after.learned - labels).abs().amax(1) > 1e-5
     assert moved.tolist() == [True, False, True, False, True, True]
     assert after.learner.theta.isfinite().all() and not torch.equal(after.learner.theta, state.learner.theta)
-    assert torch.equal(after.labels, again.labels) and torch.equal(after.learner.theta, again.learner.theta)
+    assert torch.equal(after.learned, again.learned) and torch.equal(after.learner.theta, again.learner.theta)
 
 
 # Full data

@@ -69,7 +69,7 @@ def labels_after_200_iterations(problem, method):
     draws = [draw for epoch in range(40) for draw in epoch_draws(problem, loop.schedule, 5, epoch) if len(draw.portion) == 128]
     for draw in draws[:200]:
         state, _ = loop.iterate(state, fresh, draw)
-    return state.labels
+    return state.learned
 
 
 @needs_compiler
@@ -134,8 +134,8 @@ def test_state_stays_float32_in_bfloat16(name, network):
     plain = run(problem, METHODS[name](scene.network), schedule)
     for key, tensor in distillers.named_tensors(progress.state, "state").items():
         assert tensor.dtype != torch.bfloat16, key
-    assert progress.state.labels.isfinite().all() and not torch.equal(progress.state.learner.theta, plain.state.learner.theta)
-    torch.testing.assert_close(progress.state.labels, plain.state.labels, rtol=0, atol=0.01)
+    assert progress.state.learned.isfinite().all() and not torch.equal(progress.state.learner.theta, plain.state.learner.theta)
+    torch.testing.assert_close(progress.state.learned, plain.state.learned, rtol=0, atol=0.01)
 
 
 # In place
