@@ -312,13 +312,16 @@ def test_images_that_become_nan_are_reported_with_their_iteration(problem, label
         distill_labels(problem, method, Schedule(5, 50, 3), 5, show_progress=False)
 
 
-@pytest.mark.parametrize(("learn", "least"), [("images", 90), ("both", 90), ("labels", 60)])
-def test_dataset_distillation_for_a_fixed_start_teaches_the_bars(bars, learn, least):
+@pytest.mark.parametrize("learn", ["images", "both", "labels"])
+def test_dataset_distillation_for_a_fixed_start_teaches_the_bars(bars, learn):
     learned = quick(bars, learn, iterations=120, fixed_start=True, step_size=0.1)
     found = evaluate(learned, bars, models=2, device="cpu", show_progress=False)
-    assert found.accuracies[0] == found.accuracies[1] > least
-    fresh = evaluate(replace(learned, fixed_start=None), bars, models=2, device="cpu", show_progress=False)
-    assert fresh.accuracies[0] != found.accuracies[0]
+    assert found.accuracies[0] == found.accuracies[1] > 90
+    fixed, fresh = (
+        evaluate(one, bars, models=4, steps=1, device="cpu", show_progress=False)
+        for one in (learned, replace(learned, fixed_start=None))
+    )
+    assert len(set(fixed.accuracies)) == 1 < len(set(fresh.accuracies))
 
 
 # What is learned, and where it begins
