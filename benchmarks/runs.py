@@ -5,8 +5,8 @@
 
 One row for each seed, method and precision, in this order, so that the precisions to be compared run one after the other. The
 seed decides base examples, distillation and tests. `distill_s` holds everything between a data set in memory and the best labels,
-validation included; `test_s` is the training and testing of the `--models` networks. Real data sets are looked for in
-$LABELDISTILL_DATA.
+validation included; `test_s` is the training and testing of the `--models` networks; `..._processor_s` is what they took of the
+processor. Real data sets are looked for in $LABELDISTILL_DATA.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
     for seed, method, precision in itertools.product(options.seeds, options.methods, options.precisions):
         same = {"precision": precision, "compile": options.compile, "device": "cpu", "seed": seed, "show_progress": False}
         length = {"iterations": options.iterations, "epochs": options.epochs}
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         distilled = distill(target, options.base_examples, method, **length, **same)
-        learned = time.perf_counter()
+        learned = time.perf_counter(), time.process_time()
         evaluation = evaluate(distilled, target, models=options.models, **same)
         yield {
             "target": options.target,
@@ -44,8 +44,10 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
             "compiled": distilled.settings["compile"],
             "seed": seed,
             "iterations": distilled.settings["iterations"],
-            "distill_s": learned - began,
-            "test_s": time.perf_counter() - learned,
+            "distill_s": learned[0] - began[0],
+            "distill_processor_s": learned[1] - began[1],
+            "test_s": time.perf_counter() - learned[0],
+            "test_processor_s": time.process_time() - learned[1],
             "steps": distilled.steps,
             "models": options.models,
             "accuracy": evaluation.accuracy_mean,
