@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from labeldistill.data import Normalisation
 from labeldistill.labels import to_distribution
+from labeldistill.networks import resnet14
 
 
 def textbook_lenet(channels: int, image_size: int, classes: int) -> nn.Sequential:
@@ -27,11 +28,29 @@ def textbook_lenet(channels: int, image_size: int, classes: int) -> nn.Sequentia
     )  # fmt: skip
 
 
+def textbook_alexnet(channels: int, image_size: int, classes: int) -> nn.Sequential:
+    side = (image_size + 3) // 4
+    return nn.Sequential(
+        nn.Conv2d(channels, 64, 5, padding=2), nn.MaxPool2d(3, 2, 1), nn.ReLU(), nn.LocalResponseNorm(4, 0.001 / 9, 0.75, 1),
+        nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(), nn.LocalResponseNorm(4, 0.001 / 9, 0.75, 1), nn.MaxPool2d(3, 2, 1),
+        nn.Flatten(), nn.Linear(64 * side * side, 384), nn.ReLU(), nn.Linear(384, 192), nn.ReLU(), nn.Linear(192, classes),
+    )  # fmt: skip
+
+
+def textbook_resnet14(channels: int, image_size: int, classes: int) -> nn.Sequential:
+    module = resnet14(channels, image_size, classes)
+    module.layout = nn.Identity()
+    return module
+
+
+TEXTBOOK = {"lenet": textbook_lenet, "alexnet": textbook_alexnet, "resnet14": textbook_resnet14}
+
+
 class Pictures(torch.utils.data.Dataset):
     "Decodes and transforms image by image, as torchvision's data sets do."
 
     def __init__(self, images: Tensor, labels: Tensor, normalise: Normalisation):
-        self.images, self.labels = images[:, 0].numpy(), labels.tolist()
+        self.images, self.labels = images.permute(0, 2, 3, 1).squeeze(3).numpy(), labels.tolist()
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*normalise)])
 
     def __len__(self) -> int:
@@ -102,6 +121,9 @@ class Ridge(Distiller):
         self.model_adam.step()
         self.scale_adam.step()
         self.weights = weights.detach()
+
+
+NAIVE = {"second-order": SecondOrder, "ridge": Ridge}
 
 
 def test_model(module: nn.Module, base: Tensor, labels: Tensor, inner_batch: int, steps: int, test: DataLoader) -> float:
