@@ -40,7 +40,7 @@ def labels_at_looks(problem: Problem, method: Method, dtype: torch.dtype, seed: 
     seen = []
     for draw in itertools.islice(draws, LOOKS[-1]):
         state, _ = loop.iterate(state, fresh, draw)
-        seen.append(state.labels)
+        seen.append(state.learned)
     return [seen[look - 1] for look in LOOKS]
 
 

@@ -41,7 +41,6 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
             "base_examples": options.base_examples,
             "method": method,
             "precision": distilled.settings["precision"],
-            "compiled": distilled.settings["compile"],
             "seed": seed,
             "iterations": distilled.settings["iterations"],
             "distill_s": learned[0] - began[0],
