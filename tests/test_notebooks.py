@@ -26,6 +26,13 @@ def test_there_are_experiment_notebooks():
     assert {"quickstart.ipynb", *(kind.notebook for kind in KINDS.values())} == {path.name for path in EXPERIMENTS}
 
 
+def test_no_notebook_keeps_warnings_which_name_folders_of_the_machine_that_ran_it():
+    paths = sorted((REPOSITORY / "nbs").rglob("*.ipynb"))
+    cells = [(path.name, cell) for path in paths for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    outputs = [(name, output) for name, cell in cells for output in cell.get("outputs", [])]
+    assert len(outputs) > 100 and [name for name, output in outputs if output.get("name") == "stderr"] == []
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_has_one_cell_of_parameters(path):
     (cell,) = parameter_cells(path)
