@@ -337,7 +337,7 @@ class Exam:
         hits = self.labels[torch.cat(correct)].bincount(minlength=len(sizes)).cpu()
         return 100 * hits.sum().item() / len(self.labels), 100 * (hits / sizes)[sizes > 0].double().mean().item()
 
-# %% ../nbs/07_evaluation.ipynb #ba402d4d
+# %% ../nbs/07_evaluation.ipynb #ab5ee7df
 @dataclass(frozen=True)
 class Evaluation:
     "Accuracies of several networks trained from scratch on the same labelled images."
@@ -349,6 +349,7 @@ class Evaluation:
     network: str
     optimizer: str
     seed: int
+    precision: str = "fp32"  # of the networks' computation
     order: str = "random"  # of the minibatches
 
     @property

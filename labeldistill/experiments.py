@@ -83,13 +83,13 @@ def summary(
     mean, std = mean_and_std(values)
     return {"mean": mean, "std": std, "n": len(values), "values": list(values)}
 
-# %% ../nbs/16_experiments.ipynb #4d24db2a
+# %% ../nbs/16_experiments.ipynb #0e8cf5e7
 def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
     "A test as JSON."
     return {
         "accuracy": summary(tested.accuracies),
         "balanced_accuracy": summary(tested.balanced_accuracies),
-        **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "seed")},
+        **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "seed", "precision")},
     }
 
 # %% ../nbs/16_experiments.ipynb #7d865f43

@@ -524,7 +524,7 @@ def check_optimizer(optimizer: str | MakeOptimizer | None) -> None:
     if optimizer not in (None, "own", "average"):
         find_optimizer(optimizer)
 
-# %% ../nbs/15_runs.ipynb #e83f5bdb
+# %% ../nbs/15_runs.ipynb #68f4f6e2
 def evaluate(
     distilled: DistilledDataset | str | Path,  # or the file
     target: str | Path | Dataset | None = None,  # whose test part; None: the one the labels were made for
@@ -567,7 +567,7 @@ def evaluate(
     learned = HEADS[head](recipe, place, computation)
     start = distilled.fixed_start if recipe.name == distilled.network else None
     accuracies = evaluate_students(learned, make_optimizer, data, exam, steps, models, seed, show_progress, start)
-    return Evaluation(*accuracies, steps, head, recipe.name, name, seed, order)
+    return Evaluation(*accuracies, steps, head, recipe.name, name, seed, computation.precision, order)
 
 # %% ../nbs/15_runs.ipynb #b9a604b7
 def open_target(
@@ -585,7 +585,7 @@ def open_target(
         raise InputError(f"--target '{dataset.name}': images are {tuple(dataset.images.shape[1:])}, the base images {shape}")
     return dataset
 
-# %% ../nbs/15_runs.ipynb #89b5091c
+# %% ../nbs/15_runs.ipynb #b4b2ca74
 def baseline(
     target: str | Path | Dataset,
     base_examples: int = 100,  # N
@@ -626,9 +626,10 @@ def baseline(
     plain = HEADS[head](scene.network, scene.device)
     student = Student(plain, make_optimizer, stream(seed, "steps network"))
     steps, _ = choose_steps(student, data, scene.exam("valid"), seed, show_progress)
-    learned = HEADS[head](scene.network, scene.device, scene.computation(models * steps, precision, compile))
+    computation = scene.computation(models * steps, precision, compile)
+    learned = HEADS[head](scene.network, scene.device, computation)
     accuracies = evaluate_students(learned, make_optimizer, data, scene.exam("test"), steps, models, seed, show_progress)
-    return Evaluation(*accuracies, steps, head, scene.network.name, str(optimizer), seed)
+    return Evaluation(*accuracies, steps, head, scene.network.name, str(optimizer), seed, computation.precision)
 
 # %% ../nbs/15_runs.ipynb #8f6448b2
 def target_classes(

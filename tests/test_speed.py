@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import user_networks
-from measure import peak_bytes
+from iterations import Setting
+from memory import peaks
 from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 
 from labeldistill import distillers, networks
 from labeldistill.data import InputError
-from labeldistill.distillers import METHODS, Exam, InPlace, Loop, Problem, Schedule, epoch_draws, make_batch, start
+from labeldistill.distillers import METHODS, InPlace, Loop, Schedule, epoch_draws, start
 from labeldistill.evaluation import HEADS, Student, TrainingSet, evaluate_students
 from labeldistill.labels import smoothed_labels
 from labeldistill.networks import (
@@ -267,42 +268,14 @@ def test_running_statistics_follow_training_and_serve_the_test(head):
 # Memory
 
 
-def noise(count):
-    "A problem of random images."
-    images, targets = torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8), torch.randint(0, 10, (count,))
-    norm = lambda x: x / 255  # noqa: E731
-    return Problem(torch.randn(100, 1, 28, 28), images, targets, norm, Exam(images, targets, norm), 10)
-
-
-def peaks(name, problem, schedule):
-    "Peak memory in bytes of an iteration, of a training step on both batches, and of inference with the inner step."
-    method = METHODS[name](make_network("lenet", 1, 28, 10))
-    state, batch = start(problem, method, 0).state, make_batch(problem, epoch_draws(problem, schedule, 0, 0)[0])
-    inner = method.start(0).theta.requires_grad_()
-
-    def loss(images):
-        return method.function(inner, images).square().mean()
-
-    def training_step():
-        return torch.autograd.grad(loss(batch.outer_images), inner), torch.autograd.grad(loss(batch.images), inner)
-
-    def inner_step_and_inference():
-        kept = loss(batch.images)
-        with torch.no_grad():
-            loss(batch.outer_images)
-        return torch.autograd.grad(kept, inner)
-
-    return tuple(map(peak_bytes, (lambda: method.step(state, batch), training_step, inner_step_and_inference)))
-
-
 def test_a_second_order_iteration_takes_little_more_memory_than_a_training_step():
-    iteration, training_step, _ = peaks("second-order", noise(512), Schedule(1, 512, 50))
+    iteration, training_step, _ = peaks(Setting("lenet", "second-order", outer_batch=512))
     assert iteration <= 1.2 * training_step
 
 
 def test_a_ridge_iteration_takes_no_more_memory_than_inference_and_the_inner_step():
-    iteration, _, inference = peaks("ridge", noise(512), Schedule(1, 512, 50))
-    assert iteration <= 1.05 * inference  # the label gradient's small matrices
+    iteration, _, inference = peaks(Setting("lenet", "ridge", outer_batch=512))
+    assert iteration <= 1.01 * inference  # the label gradient's small matrices
 
 
 def test_the_c_library_is_asked_to_keep_memory_where_it_can(monkeypatch):
