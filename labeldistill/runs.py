@@ -740,7 +740,7 @@ def write_record(
         "results": results,
         "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began, 1),
+        "seconds": round(time.time() - began, 3),
         "peak_memory_mb": peak_memory(),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
