@@ -24,12 +24,12 @@ from .evaluation import Evaluation, mean_and_std
 from .runs import Opening, Scene, baseline, distill, evaluate, one_of, write_record
 
 # %% auto #0
-__all__ = ['Body', 'LEARNING', 'DISTILL', 'BASELINE', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'KINDS', 'Run',
-           'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine', 'run_distill', 'run_baseline',
+__all__ = ['Body', 'IMAGES', 'LEARNING', 'DISTILL', 'BASELINE', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'KINDS',
+           'Run', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine', 'run_distill', 'run_baseline',
            'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene', 'run_gradient_variance', 'run_timing',
            'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
 
-# %% ../nbs/16_experiments.ipynb #925b1b00
+# %% ../nbs/16_experiments.ipynb #eac4fab9
 @dataclass(frozen=True)
 class Run:
     "One computation of the suite."
@@ -40,8 +40,10 @@ class Run:
 
     @cached_property
     def name(self) -> str:
-        "Kind and hash of the parameters."
-        text = json.dumps([self.kind, self.parameters], sort_keys=True)
+        "Kind, and hash of the parameters that are not the kind's defaults."
+        defaults = KINDS[self.kind].defaults
+        own = {name: value for name, value in self.parameters.items() if name not in defaults or value != defaults[name]}
+        text = json.dumps([self.kind, own], sort_keys=True)
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def folder(
@@ -92,8 +94,17 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
         **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "seed", "precision")},
     }
 
-# %% ../nbs/16_experiments.ipynb #7d865f43
-LEARNING: dict[str, Any] = {  # options of `distill`
+# %% ../nbs/16_experiments.ipynb #0bf90876
+IMAGES: dict[str, Any] = {  # options of `distill` where images are learned
+    "learn": "labels",
+    "label_start": None,
+    "inner_steps": None,
+    "passes": None,
+    "step_size": None,
+    "fixed_start": False,
+}
+LEARNING: dict[str, Any] = {  # all options of `distill`
+    **IMAGES,
     "target": "digits",
     "base_examples": 100,
     "method": "ridge",
@@ -229,8 +240,9 @@ def open_scene(
     per_epoch = -(-len(scene.split.train) // p["outer_batch"])
     return scene, Schedule(p["iterations"] or p["epochs"] * per_epoch, p["outer_batch"], scene.inner_batch)
 
-# %% ../nbs/16_experiments.ipynb #7d70b892
-GRADIENT_VARIANCE = {**LEARNING, "precision": "fp32", "draws": 20, "every": 5}
+# %% ../nbs/16_experiments.ipynb #25ff5d9d
+GRADIENT_VARIANCE = {name: value for name, value in LEARNING.items() if name not in IMAGES}
+GRADIENT_VARIANCE |= {"precision": "fp32", "draws": 20, "every": 5}
 
 # %% ../nbs/16_experiments.ipynb #c82fe8fb
 def run_gradient_variance(
@@ -307,7 +319,7 @@ def dependencies(run: Run) -> list[Run]:
         Run(kind, run.scale, {name: run.parameters[name] for name in KINDS[kind].defaults}) for kind in KINDS[run.kind].needs
     ]
 
-# %% ../nbs/16_experiments.ipynb #642676e1
+# %% ../nbs/16_experiments.ipynb #66ca0b86
 def read_result(
     folder: Path,
     run: Run | None = None,  # None: any
@@ -315,12 +327,11 @@ def read_result(
     "The record in a folder; None if there is none, if it is damaged, or if it is of another run."
     try:
         record = json.loads((Path(folder) / "result.json").read_text())
-        kind, parameters, results = record["results"]["kind"], record["parameters"], record["results"]
+        kind = record["results"]["kind"]
+        parameters = KINDS[kind].defaults | record["parameters"]  # it may be older than one of them
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if run and (kind, parameters) != (run.kind, run.parameters):
-        return None
-    return record if isinstance(results, dict) and isinstance(parameters, dict) else None
+    return None if run and (kind, parameters) != (run.kind, run.parameters) else record
 
 # %% ../nbs/16_experiments.ipynb #e38d9d93
 def perform(
