@@ -85,9 +85,9 @@ def test_scales_share_no_folder(tmp_path):
 
 def test_names_do_not_change(at):
     names = {
-        at("table1", "LD RR", "100", "MNIST").run.name: "distill-b4b40b38d1d4",
-        at("table3", "E → K (LD)", "10").run.name: "distill-4b8e92a26871",
-        at("table1", "Baseline LS", "500", "CIFAR-10").run.name: "baseline-2cbe83ed984c",
+        at("table1", "LD RR", "100", "MNIST").run.name: "distill-11b50e3a50d3",
+        at("table3", "E → K (LD)", "10").run.name: "distill-8a4020a76b82",
+        at("table1", "Baseline LS", "500", "CIFAR-10").run.name: "baseline-b0a0003b02df",
     }
     assert {found: stated for found, stated in names.items() if found != stated} == {}
 
