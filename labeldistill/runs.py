@@ -83,7 +83,7 @@ from .selection import Pool, select_rows
 from .windows import RULE_OF, Unrolled, WindowPlan
 
 # %% auto #0
-__all__ = ['NetworkName', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'OUTER_BATCH', 'at_least_one', 'one_of', 'check_writable',
+__all__ = ['NetworkName', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'EXPERT_BATCH', 'at_least_one', 'one_of', 'check_writable',
            'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset', 'network_for', 'check_same_shape',
            'make_exam', 'check_way', 'number_or_auto', 'Wish', 'refuse', 'images_a_step', 'first_images',
            'first_labels', 'make_learner', 'make_schedule', 'distill', 'Work', 'ask_experts', 'describe_experts',
@@ -459,9 +459,9 @@ def make_learner(
     plan = Plan(wish.learn, schedule.inner_batch, decay_every=decay, **{k: x for k, x in given.items() if x is not None})
     return build(*common, labels, plan)
 
-# %% ../nbs/15_runs.ipynb #dce6f77c
+# %% ../nbs/15_runs.ipynb #8276479b
 EPOCHS = {"expert": 5, "unrolled": 20}  # by default; of all others 400
-OUTER_BATCH = {"expert": 128}  # likewise; 1024
+EXPERT_BATCH = 128  # real images in a step of an expert
 
 
 def make_schedule(
@@ -470,14 +470,13 @@ def make_schedule(
     inner_batch: int,
     epochs: int | None = None,  # None: as the method needs
     iterations: int | None = None,  # instead of epochs
-    outer_batch: int | None = None,  # None: as the method needs
+    outer_batch: int = EXPERT_BATCH,
 ) -> Schedule:
     "How many iterations, with how many examples each."
-    outer_batch = outer_batch or OUTER_BATCH.get(method, 1024)
     per_epoch = -(-len(scene.split.train) // outer_batch)
     return Schedule(iterations or (epochs or EPOCHS.get(method, 400)) * per_epoch, outer_batch, inner_batch)
 
-# %% ../nbs/15_runs.ipynb #e8cb863d
+# %% ../nbs/15_runs.ipynb #37d48878
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
     base_examples: int = 100,  # N
@@ -502,7 +501,7 @@ def distill(
     selection: str = "random",  # how base examples are chosen, see the selection notebook
     epochs: int | None = None,  # over the target's training part; None: see `EPOCHS`, unless `iterations` is given
     iterations: int | None = None,  # instead of epochs; of "expert" the longest training of an expert
-    outer_batch: int | None = None,  # N_o; None: 1024, of "expert" 128
+    outer_batch: int = 1024,  # N_o; an expert's own is `EXPERT_BATCH`
     target_size: int | None = None,  # training examples used; with `iterations`, validation examples counted; None: all
     seed: int = 1234,
     base_seed: int | None = None,  # of the choice of base examples; None: `seed`
@@ -537,10 +536,12 @@ def distill(
     )
     batch = images_a_step(wish, base_examples, scene.classes) if wish.is_dd else inner_batch_size(base_examples, scene.classes)
     own = wish.experts().iterations if method == "expert" and not epochs else None
+    outer_batch = EXPERT_BATCH if method == "expert" else outer_batch
     schedule = make_schedule(scene, method, batch, epochs, iterations or own, outer_batch)
     if resume and precision == "auto":  # on whatever machine it began
         precision = saved_settings(checkpoint).get("precision", precision)
     looks_far = method in ("dd", "unrolled", "expert")
+    compile = False if method == "unrolled" and compile is None else compile  # measured: the compiled window is no faster
     computation = scene.computation(schedule.iterations, "fp32" if looks_far and precision == "auto" else precision, compile)
     problem = scene.problem(first_images(scene, wish, base_examples, seed))
     choice = {"selection": selection, "base seed": base_seed, "target size": target_size, "head": head or wish.own_head}
