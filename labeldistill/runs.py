@@ -713,11 +713,11 @@ def as_artefact(
         **found,
     )
 
-# %% ../nbs/15_runs.ipynb #79bab96a
+# %% ../nbs/15_runs.ipynb #b527f71b
 def choose_optimizer(
     optimizer: str | MakeOptimizer | None,
     rates: tuple[float, ...],  # learned step sizes
-    usual: str,  # the optimiser it was made for, if there are none
+    usual: str = "adam",  # the optimiser it was made for, if there are none
 ) -> tuple[str, MakeOptimizer, tuple[float, ...]]:
     "The optimiser with its name and the step sizes it is to be given. Raises `InputError`."
     name = optimizer or ("own" if rates else usual)
