@@ -69,12 +69,12 @@ def check_identity(
         )
     return dataset
 
-# %% ../nbs/06_artefact.ipynb #a1893f8a
+# %% ../nbs/06_artefact.ipynb #749c6498
 @dataclass(frozen=True, eq=False)
 class DistilledDataset(torch.utils.data.Dataset):
     "Soft labels for base examples, or learned images with labels, with all that is needed to train on them."
 
-    labels: Tensor  # (N, C) float32; rows sum to 1, unless the method is "dd"
+    labels: Tensor  # (N, C) float32; rows sum to 1, unless the method is "dd" or an expert's largest probabilities were kept
     rows: Tensor  # (N,) int64, base examples in the source; (0,) where images were learned
     base_labels: Tensor  # (N,) int64, classes of the base examples there, or those that learned images began with; for pictures
     source: DataReference  # the target where images were learned
@@ -82,12 +82,12 @@ class DistilledDataset(torch.utils.data.Dataset):
     normalisation: Normalisation
     network: str  # name the labels were made with
     last_layer: str  # dotted name of that network's last linear layer
-    method: str  # "ridge", "second-order" or "dd"
+    method: str  # "ridge", "second-order", "unrolled", "expert" or "dd"
     head: str  # "linear" or "ridge": the last layer of the networks that validated the labels
     steps: int  # T_i, training steps for a new network
     inner_batch: int  # N_i, examples per training step
     seed: int
-    validation_accuracy: float  # per cent, of one network trained for `steps`
+    validation_accuracy: float  # per cent, of one network trained for `steps`; of an expert's labels, mean of three
     settings: dict[str, Any] = field(default_factory=dict)  # of the distillation
     curve: Tensor = field(default_factory=lambda: torch.zeros(0, 3))  # (k, 3): iteration, loss, error in per cent
     resets: tuple[int, ...] = ()  # iterations at which the network was replaced
@@ -96,6 +96,7 @@ class DistilledDataset(torch.utils.data.Dataset):
     learned_images: Tensor | None = None  # (N, c, h, w) float32, normalised, where images were learned
     rates: tuple[float, ...] = ()  # learned step sizes of the first steps of training, if any
     init: str = "default"  # how the networks begin that it was made for: a key of `INITS`
+    optimizer: str = "adam"  # of the networks that it was made for, if no step sizes were learned
     fixed_start: int | None = None  # seed of the one initialisation it was made for; None: for any
     data_root: str | Path | None = None  # where to look for the source; not saved
 
@@ -166,12 +167,12 @@ def save_distilled(
     with replacing(path) as part:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part, metadata)
 
-# %% ../nbs/06_artefact.ipynb #ce09b7b5
+# %% ../nbs/06_artefact.ipynb #2bc6835b
 PLAIN_FIELDS = (
     *("source", "target", "normalisation", "network", "last_layer", "method", "head", "steps", "inner_batch", "seed"),
-    *("validation_accuracy", "settings", "resets", "rates", "init", "fixed_start"),
+    *("validation_accuracy", "settings", "resets", "rates", "init", "optimizer", "fixed_start"),
 )
-OLDER = {"rates": (), "init": "default", "fixed_start": None}  # what files say that were written before images were learned
+OLDER = {"rates": (), "init": "default", "optimizer": "adam", "fixed_start": None}  # what older files do not say
 
 # %% ../nbs/06_artefact.ipynb #7a043d5d
 def load_distilled(

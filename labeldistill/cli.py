@@ -84,16 +84,19 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/22_cli.ipynb #011d85a4
+# %% ../nbs/22_cli.ipynb #9a038eb5
 @app.command("distill")
 def distill_command(
     target: Target,
     out: Annotated[Path, typer.Option(help="File to write the labels to (.safetensors).")],
     base_examples: BaseExamples = 100,
-    method: Annotated[str, typer.Option(help="ridge, second-order, or dd: through a whole training run.")] = "ridge",
+    method: Annotated[
+        str, typer.Option(help="ridge, second-order, unrolled (through a window of a training), dd (a whole one), or expert.")
+    ] = "ridge",
     learn: Annotated[str, typer.Option(help="labels, images, or (with dd) both.")] = "labels",
     label_start: Annotated[
-        str | None, typer.Option(help="With dd: one-hot, smoothed, uniform, random, or a file of labels to begin with.")
+        str | None,
+        typer.Option(help="With dd, unrolled: one-hot, smoothed, uniform, random, expert, or a file of labels to begin with."),
     ] = None,
     inner_steps: Annotated[
         int | None, typer.Option(help="With dd: training steps in a pass. Default: one image of each class a step.")
@@ -101,15 +104,32 @@ def distill_command(
     passes: Annotated[int | None, typer.Option(help="With dd: passes over the images. Default: 3.")] = None,
     step_size: Annotated[float | None, typer.Option(help="With dd: first size of the training steps. Default: 0.02.")] = None,
     fixed_start: Annotated[bool, typer.Option("--fixed-start", help="With dd: for one initialisation, not any.")] = False,
+    window: Annotated[int | None, typer.Option(help="With unrolled: training steps looked back on. Default: 20.")] = None,
+    inner_optimizer: Annotated[
+        str | None, typer.Option(help="With unrolled: adam or sgd, for the networks in training. Default: adam.")
+    ] = None,
+    expert_iterations: Annotated[
+        str | None, typer.Option(help="Where experts stop, or auto: chosen on the validation part. Default: auto.")
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option(help="Of experts' labels, or auto: chosen on the validation part. Default: auto.")
+    ] = None,
+    ensemble: Annotated[int | None, typer.Option(help="Experts, whose logits are averaged. Default: 1.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="With expert: probabilities kept of each label; 0: the hard label. Default: all.")
+    ] = None,
     source: Source = None,
     head: Annotated[str | None, typer.Option(help="Head of the networks that validate. Default: the method's own.")] = None,
     balanced: Balanced = None,
     selection: Selection = "random",
     network: NetworkOption = "lenet",
     last_layer: LastLayer = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the target's training part. Default: 400.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the target's training part. Default: 400; of unrolled 20, of expert at most 5."),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations, instead of epochs.")] = None,
-    outer_batch: Annotated[int, typer.Option(help="Real images per iteration.")] = 1024,
+    outer_batch: Annotated[int, typer.Option(help="Real images per iteration; an expert takes 128.")] = 1024,
     target_size: Annotated[
         int | None, typer.Option(help="Training examples to use; with --iterations, validation examples counted. Default: all.")
     ] = None,
@@ -140,6 +160,12 @@ def distill_command(
         passes=passes,
         step_size=step_size,
         fixed_start=fixed_start,
+        window=window,
+        inner_optimizer=inner_optimizer,
+        expert_iterations=expert_iterations,
+        temperature=temperature,
+        ensemble=ensemble,
+        top_k=top_k,
         head=head,
         balanced=balanced,
         selection=selection,

@@ -27,7 +27,8 @@ from .ridge import SCALE_LR, add_ones, as_linear, gram_factor, pseudo_step, ridg
 __all__ = ['MakeOptimizer', 'OPTIMIZERS', 'HEADS', 'ORDERS', 'PLAIN_SGD', 'FULL_LR', 'FULL_BATCH', 'find_optimizer', 'Head',
            'LinearHead', 'RidgeHead', 'Student', 'as_parameter', 'minibatches', 'passes', 'TrainingSet', 'random_rows',
            'visits', 'train', 'Exam', 'Evaluation', 'mean_and_std', 'evaluate_students', 'workers', 'candidate_steps',
-           'validation_curve', 'choose_steps', 'FullTraining', 'train_epochs', 'full_step', 'check_loss']
+           'validation_curve', 'choose_steps', 'best_steps', 'mean_validation_curve', 'FullTraining', 'train_epochs',
+           'full_step', 'check_loss']
 
 # %% ../nbs/07_evaluation.ipynb #0f05d13d
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -432,16 +433,17 @@ def candidate_steps(
         return [10, 25, 75, 101, 201, 301, 501, 701, 1001, 1201, 1501, 1701]
     return sorted({10, 25, 75, *range(50, 1001, 50)})
 
-# %% ../nbs/07_evaluation.ipynb #a4fff89f
+# %% ../nbs/07_evaluation.ipynb #ab9cc598
 def validation_curve(
     student: Student,
     data: TrainingSet,
     validation: Exam,
     seed: int,
     show_progress: bool = True,
+    candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
 ) -> dict[int, float]:  # steps -> per cent
     "Validation accuracy at each of the candidate numbers of steps, along one training run."
-    candidates = candidate_steps(len(data.images))
+    candidates = candidates or candidate_steps(len(data.images))
     rows = minibatches(len(data.images), data.inner_batch, candidates[-1], generator(seed, "steps"))
     found, bar = {}, tqdm(rows.to(data.images.device), "choosing steps", disable=not show_progress)
     with random_layers(seed, "steps"):
@@ -451,7 +453,7 @@ def validation_curve(
                 found[step] = validation.accuracy(student)
     return found
 
-# %% ../nbs/07_evaluation.ipynb #6928ad74
+# %% ../nbs/07_evaluation.ipynb #bcc9b5ab
 def choose_steps(
     student: Student,
     data: TrainingSet,
@@ -460,9 +462,32 @@ def choose_steps(
     show_progress: bool = True,
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of training steps with the best validation accuracy along one training run."
-    found = validation_curve(student, data, validation, seed, show_progress)
-    best = max(found, key=found.get)
-    return best, found[best]
+    return best_steps(validation_curve(student, data, validation, seed, show_progress))
+
+# %% ../nbs/07_evaluation.ipynb #249fdc0e
+def best_steps(
+    curve: dict[int, float],  # steps -> per cent
+) -> tuple[int, float]:
+    "The number of steps with the best accuracy, the fewest of equals, and that accuracy."
+    best = max(curve, key=curve.get)
+    return best, curve[best]
+
+# %% ../nbs/07_evaluation.ipynb #6c4b8d25
+def mean_validation_curve(
+    head: Head,
+    optimizer: str | MakeOptimizer,
+    data: TrainingSet,
+    validation: Exam,
+    seed: int,
+    models: int = 3,
+    candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
+) -> dict[int, float]:  # steps -> per cent
+    "Validation accuracy at each of the candidate numbers of steps, mean over fresh networks."
+    curves = [
+        validation_curve(Student(head, optimizer, own), data, validation, own, show_progress=False, candidates=candidates)
+        for own in (stream(seed, "curve", i) for i in range(models))
+    ]
+    return {step: sum(curve[step] for curve in curves) / models for step in curves[0]}
 
 # %% ../nbs/07_evaluation.ipynb #a601219f
 FULL_LR, FULL_BATCH = 1e-3, 256

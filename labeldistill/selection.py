@@ -25,21 +25,24 @@ from .networks import Network, make_network, without_layer
 __all__ = ['SELECTIONS', 'train_on_real', 'Pool', 'outputs', 'k_center', 'herding', 'by_features', 'by_loss', 'best_of_random',
            'random_rows', 'learning_curve', 'select_rows']
 
-# %% ../nbs/08_selection.ipynb #4b719cae
+# %% ../nbs/08_selection.ipynb #24089070
 def train_on_real(
     student: Student,
     real: Exam,  # images and classes to train on
     steps: int,
     rng: torch.Generator,  # for the minibatches
     batch: int = 128,
+    watch: Callable[[int], None] = lambda step: None,  # is told the number of each step when it is done
 ) -> nn.Module:  # in evaluation mode
     "Trains on hard labels, epoch by epoch without replacement, for `steps` minibatches in all."
+    done = 0
     with random_layers(rng.initial_seed(), "real"):
-        while steps > 0:
+        while done < steps:
             order = torch.randperm(len(real.labels), generator=rng).to(real.labels.device)
-            for rows in order.split(batch)[:steps]:
+            for rows in order.split(batch)[: steps - done]:
                 student.step(real.normalise(real.images[rows]), real.labels[rows])
-            steps -= -(-len(order) // batch)
+                done += 1
+                watch(done)
     return student.classifier().eval()
 
 # %% ../nbs/08_selection.ipynb #602d5603

@@ -16,7 +16,7 @@ from .distillers import replayable
 from .networks import PLAIN, Computation, Functional, differentiate
 
 # %% auto #0
-__all__ = ['Slots', 'RULES', 'Lesson', 'SGD', 'Adam', 'slope', 'Trail', 'Unroll']
+__all__ = ['Slots', 'RULES', 'Lesson', 'SGD', 'Adam', 'Momentum', 'slope', 'Trail', 'Unroll']
 
 # %% ../nbs/12b_unroll.ipynb #7562564b
 class Lesson(NamedTuple):
@@ -47,7 +47,7 @@ class SGD:
         "The state after a step."
         return (slots[0] - rate * gradient,)
 
-# %% ../nbs/12b_unroll.ipynb #ba3fc3d2
+# %% ../nbs/12b_unroll.ipynb #881ca22d
 class Adam:
     "Adam with its usual constants."
 
@@ -72,8 +72,28 @@ class Adam:
         root = (square.masked_fill(still, 1.0) / (1 - self.betas[1] ** step)).sqrt().masked_fill(still, 0.0)
         return theta - rate / (1 - self.betas[0] ** step) * mean / (root + self.eps), mean, square
 
+# %% ../nbs/12b_unroll.ipynb #64aadeec
+class Momentum:
+    "Gradient descent with a momentum of 0.9."
 
-RULES = {"sgd": SGD, "adam": Adam}
+    def start(self, theta: Tensor) -> Slots:
+        "Parameters and velocity before the first step."
+        return theta, torch.zeros_like(theta)
+
+    def update(
+        self,
+        slots: Slots,
+        gradient: Tensor,  # (P,)
+        rate: Tensor,  # ()
+        step: Tensor,  # () 1 at the first step
+    ) -> Slots:
+        "Parameters and velocity after a step."
+        theta, velocity = slots
+        velocity = 0.9 * velocity + gradient
+        return theta - rate * velocity, velocity
+
+
+RULES = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
 
 # %% ../nbs/12b_unroll.ipynb #2f800e5b
 def slope(
@@ -85,26 +105,27 @@ def slope(
         return torch.func.grad(function)(at)
     return torch.autograd.grad(function(at), at, create_graph=True)[0]
 
-# %% ../nbs/12b_unroll.ipynb #ca7b1544
+# %% ../nbs/12b_unroll.ipynb #841bd62b
 class Trail(NamedTuple):
     "A training run, as far as it is looked back on."
 
     states: list[Slots]  # before each step of the window, and at the end
     replays: list[Callable]  # of each step of the window: a block in which random layers draw what they drew
+    numbers: Tensor  # (K,) of all steps, counted from the start of the network
 
     @property
     def theta(self) -> Tensor:  # (P,)
         "The parameters at the end."
         return self.states[-1][0]
 
-# %% ../nbs/12b_unroll.ipynb #b42f48a7
+# %% ../nbs/12b_unroll.ipynb #ea279c20
 class Unroll:
     "Training of a network as a function of what it is trained on."
 
     def __init__(
         self,
         function: Functional,  # logits
-        rule: str = "sgd",  # or "adam"
+        rule: str = "sgd",  # a key of `RULES`
         learned: tuple[str, ...] = Lesson._fields,  # which parts of the lessons want gradients
         window: int | None = None,  # last steps that get gradients; None: all
         random: bool = False,  # the network draws random numbers
@@ -118,15 +139,24 @@ class Unroll:
         theta: Tensor,  # (P,) before the first step
         lessons: Lesson,  # of K steps: (K, b, c, h, w), (K, b, C), (K,)
     ) -> Trail:
-        "A training run of K steps, without a graph."
-        count, states, replays = len(lessons.rates), [self.rule.start(theta)], []
+        "A training run of K steps from the beginning, without a graph."
+        return self.proceed(self.rule.start(theta), lessons)
+
+    def proceed(
+        self,
+        slots: Slots,  # before the first step
+        lessons: Lesson,  # of K steps
+        done: int | Tensor = 0,  # steps that the network has behind it
+    ) -> Trail:
+        "K steps of a training run, without a graph."
+        count, states, replays, numbers = len(lessons.rates), [slots], [], self.numbers(lessons, done)
         first = count - (self.window or count)
-        for t, number in enumerate(self.numbers(lessons)):
-            with replayable(theta.device, self.random) as replay:
+        for t, number in enumerate(numbers):
+            with replayable(slots[0].device, self.random) as replay:
                 after = self.step(states[-1], Lesson(*(part[t] for part in lessons)), number)
             states, replays = (states, [*replays, replay]) if t >= first else ([], [])
             states.append(tuple(slot.detach() for slot in after))
-        return Trail(states, replays)
+        return Trail(states, replays, numbers)
 
     def backward(
         self,
@@ -138,7 +168,7 @@ class Unroll:
         slots = trail.states[-1]
         carried = (direction, *(torch.zeros_like(slot) for slot in slots[1:]))
         gradients = {name: torch.zeros_like(getattr(lessons, name)) for name in self.learned}
-        first, numbers = len(lessons.rates) - len(trail.replays), self.numbers(lessons)
+        first, numbers = len(lessons.rates) - len(trail.replays), trail.numbers
         for i in reversed(range(len(trail.replays))):
             t = first + i
             with trail.replays[i]():
@@ -147,9 +177,13 @@ class Unroll:
                 gradient[t] = part
         return gradients
 
-    def numbers(self, lessons: Lesson) -> Tensor:  # (K,)
-        "1, 2, ... K."
-        return torch.arange(1, len(lessons.rates) + 1, dtype=lessons.rates.dtype, device=lessons.rates.device)
+    def numbers(
+        self,
+        lessons: Lesson,
+        done: int | Tensor = 0,
+    ) -> Tensor:  # (K,)
+        "The steps' numbers: 1, 2, ... K after what is done."
+        return done + torch.arange(1, len(lessons.rates) + 1, dtype=lessons.rates.dtype, device=lessons.rates.device)
 
     def step(
         self,
