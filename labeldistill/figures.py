@@ -307,22 +307,19 @@ def draw_flexibility(
 # %% ../nbs/20_figures.ipynb #806c30ef
 FLEXIBILITY = ("table1", *(f"table{i}" for i in range(9, 16)))
 
-# %% ../nbs/20_figures.ipynb #b9c7fb61
+# %% ../nbs/20_figures.ipynb #7d71c490
 def losses(evidence: dict[str, Evidence | None]) -> pd.DataFrame:
     "Percentage points lost by each change (rows) for each system (columns), in our runs."
     found: dict[str, dict[str, float]] = {}
     for key, run in evidence.items():
         change, _, data = key.partition(": ")
-        if run is not None and data.startswith("MNIST"):
-            results = run.record["results"]
-            tests = results["deviations"] if change == "steps" else {change: results}
-            names = [f"{name} steps" if change == "steps" else name for name in tests]
-            means = [test["accuracy"]["mean"] for test in tests.values()]
-            found.setdefault(data, {}).update(zip(names, means, strict=True))
-    frame = pd.DataFrame(found)
-    if "LeNet" not in frame.index:
-        return frame.iloc[:0]
-    return frame.loc["LeNet"] - frame.drop(index=["LeNet", "own", "+0 steps"], errors="ignore")
+        own = evidence.get(f"LeNet: {data}") if data.startswith("MNIST") else None
+        if run is None or own is None or run.folder == own.folder:
+            continue
+        before, results = own.record["results"]["accuracy"]["mean"], run.record["results"]
+        tests = {f"{n} steps": test for n, test in results["deviations"].items()} if change == "steps" else {change: results}
+        found.setdefault(data, {}).update({name: before - test["accuracy"]["mean"] for name, test in tests.items()})
+    return pd.DataFrame(found).drop(index="+0 steps", errors="ignore")
 
 # %% ../nbs/20_figures.ipynb #88af466a
 def draw_figure2(results: Path, scale: str) -> list[Panel]:

@@ -245,11 +245,11 @@ def nearest(
     "The allowed number that is closest."
     return min(allowed, key=lambda other: abs(other - value))
 
-# %% ../nbs/17_tables.ipynb #eb05a763
+# %% ../nbs/17_tables.ipynb #f0b2fbb2
 def at_smoke(part: Part) -> Part:
     "A paper run's parameters, on built-in data and in seconds."
     colour = {"channels": 3, "image_size": 16} if part["target"] in COLOURED else {}
-    brief = {"passes": 1} if part.get("method") == "dd" else {}
+    brief = {"passes": 1, "epochs": 1} if part.get("method") == "dd" else {}
     given = {
         "base_examples": lambda count: nearest(count, (10, 20)),
         "source": lambda _: "letters",
