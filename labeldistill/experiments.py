@@ -24,10 +24,10 @@ from .evaluation import Evaluation, mean_and_std
 from .runs import Opening, Scene, baseline, distill, evaluate, one_of, write_record
 
 # %% auto #0
-__all__ = ['Body', 'IMAGES', 'LEARNING', 'DISTILL', 'BASELINE', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'KINDS',
-           'Run', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine', 'run_distill', 'run_baseline',
-           'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene', 'run_gradient_variance', 'run_timing',
-           'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
+__all__ = ['Body', 'IMAGES', 'LEARNING', 'DISTILL', 'BASELINE', 'TESTED', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE',
+           'TIMING', 'KINDS', 'Run', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine',
+           'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene',
+           'run_gradient_variance', 'run_timing', 'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
 
 # %% ../nbs/16_experiments.ipynb #eac4fab9
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def summary(
     mean, std = mean_and_std(values)
     return {"mean": mean, "std": std, "n": len(values), "values": list(values)}
 
-# %% ../nbs/16_experiments.ipynb #0e8cf5e7
+# %% ../nbs/16_experiments.ipynb #9aeb49b7
 def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
     "A test as JSON."
     return {
         "accuracy": summary(tested.accuracies),
         "balanced_accuracy": summary(tested.balanced_accuracies),
-        **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "seed", "precision")},
+        **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "order", "seed", "precision")},
     }
 
 # %% ../nbs/16_experiments.ipynb #0bf90876
@@ -187,8 +187,16 @@ def run_baseline(
     "Tests networks trained on true labels."
     return describe_evaluation(baseline(**parameters, device=place.device, show_progress=place.show_progress))
 
-# %% ../nbs/16_experiments.ipynb #eb2a96a0
-TRANSFER = {**DISTILL, "test_network": None, "test_last_layer": None, "test_head": None, "test_optimizer": "adam"}
+# %% ../nbs/16_experiments.ipynb #0fba6e8b
+TESTED: dict[str, Any] = {  # options of `evaluate`
+    "test_network": None,
+    "test_last_layer": None,
+    "test_head": None,
+    "test_optimizer": "adam",
+    "test_order": None,
+    "test_steps": None,
+}
+TRANSFER = DISTILL | TESTED
 
 # %% ../nbs/16_experiments.ipynb #5afaa79f
 def needed_labels(
@@ -200,13 +208,13 @@ def needed_labels(
     (run,) = dependencies(Run(kind, place.folder.parent.name, parameters))
     return load_distilled(place.folder.parent / run.name / "labels.safetensors")
 
-# %% ../nbs/16_experiments.ipynb #50475850
+# %% ../nbs/16_experiments.ipynb #4e2f6740
 def run_transfer(
     parameters: dict[str, Any],
     place: Place,
 ) -> dict[str, Any]:
-    "Tests another run's labels with other networks, heads or optimisers."
-    options = {name: parameters[f"test_{name}"] for name in ("network", "last_layer", "head", "optimizer")}
+    "Tests another run's labels with other networks, heads, optimisers, orders or numbers of steps."
+    options = {name.removeprefix("test_"): parameters[name] for name in TESTED}
     return describe_evaluation(examine(needed_labels("transfer", parameters, place), parameters, place, **options))
 
 # %% ../nbs/16_experiments.ipynb #f816da87
@@ -225,34 +233,36 @@ def run_sensitivity(
     }
     return {"steps": learned.steps, "deviations": {key: describe_evaluation(tested) for key, tested in tests.items()}}
 
-# %% ../nbs/16_experiments.ipynb #28244652
+# %% ../nbs/16_experiments.ipynb #96cccd26
 def open_scene(
     parameters: dict[str, Any],  # among others, those in `LEARNING`
     place: Place,
-) -> tuple[Scene, Schedule]:
-    "What `distill` would work on with these parameters, and for how long."
+) -> tuple[Scene, int]:
+    "What `distill` would work on with these parameters, and for how many iterations."
     p = parameters
     base_seed = p["seed"] if p["base_seed"] is None else p["base_seed"]
+    count = p["base_examples"] if p["learn"] == "labels" else 0  # learned images begin as noise
     scene = Scene(
-        *(p["target"], p["base_examples"], p["source"], p["balanced"], p["network"], p["last_layer"], base_seed, place.device),
+        *(p["target"], count, p["source"], p["balanced"], p["network"], p["last_layer"], base_seed, place.device),
         *(Opening(None, p["image_size"], p["channels"]), p["selection"], p["target_size"], p["iterations"] is not None),
     )
     per_epoch = -(-len(scene.split.train) // p["outer_batch"])
-    return scene, Schedule(p["iterations"] or p["epochs"] * per_epoch, p["outer_batch"], scene.inner_batch)
+    return scene, p["iterations"] or p["epochs"] * per_epoch
 
 # %% ../nbs/16_experiments.ipynb #25ff5d9d
 GRADIENT_VARIANCE = {name: value for name, value in LEARNING.items() if name not in IMAGES}
 GRADIENT_VARIANCE |= {"precision": "fp32", "draws": 20, "every": 5}
 
-# %% ../nbs/16_experiments.ipynb #c82fe8fb
+# %% ../nbs/16_experiments.ipynb #28c832ab
 def run_gradient_variance(
     parameters: dict[str, Any],
     place: Place,
 ) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
     one_of("method", parameters["method"], METHODS)
-    scene, schedule = open_scene(parameters, place)
-    computation = scene.computation(schedule.iterations, parameters["precision"], None)
+    scene, iterations = open_scene(parameters | {"learn": "labels"}, place)
+    schedule = Schedule(iterations, parameters["outer_batch"], scene.inner_batch)
+    computation = scene.computation(iterations, parameters["precision"], None)
     method = METHODS[parameters["method"]](scene.network, parameters["head"], scene.device, computation)
     chosen = (parameters[name] for name in ("seed", "draws", "every"))
     points = gradient_variance(scene.problem(), method, schedule, *chosen, place.show_progress)
@@ -263,15 +273,16 @@ def run_gradient_variance(
 TIMING = {**LEARNING, "stretch": 5, "repeats": 3}  # its length is in epochs
 del TIMING["iterations"]
 
-# %% ../nbs/16_experiments.ipynb #449fe678
+# %% ../nbs/16_experiments.ipynb #3f9c2071
 def run_timing(
     parameters: dict[str, Any],
     place: Place,
 ) -> dict[str, Any]:
     "Minutes that the distillation would take on this machine, estimated from its first epochs."
     parameters = parameters | {"iterations": None}
-    scene, schedule = open_scene(parameters, place)
-    computation = scene.computation(schedule.iterations, parameters["precision"], None)._asdict()
+    scene, iterations = open_scene(parameters, place)
+    precision = "fp32" if (parameters["method"], parameters["precision"]) == ("dd", "auto") else parameters["precision"]
+    computation = scene.computation(iterations, precision, None)._asdict()
     stretches, found = parameters["epochs"] / parameters["stretch"], []
     lengths = parameters["stretch"], 2 * parameters["stretch"]
     learn(parameters, place, epochs=lengths[0], **computation)
