@@ -94,7 +94,7 @@ def distill_command(
         str, typer.Option(help="ridge, second-order, unrolled (through a window of a training), dd (a whole one), or expert.")
     ] = "ridge",
     learn: Annotated[str, typer.Option(help="labels, images, or (with dd) both.")] = "labels",
-    label_start: Annotated[
+    label_init: Annotated[
         str | None,
         typer.Option(help="With dd, unrolled: one-hot, smoothed, uniform, random, expert, or a file of labels to begin with."),
     ] = None,
@@ -155,7 +155,7 @@ def distill_command(
     distilled = distill(
         *(target, base_examples, method, source, network),
         learn=learn,
-        label_start=label_start,
+        label_init=label_init,
         inner_steps=inner_steps,
         passes=passes,
         step_size=step_size,

@@ -24,7 +24,7 @@ from .evaluation import Evaluation, mean_and_std
 from .runs import Opening, Scene, baseline, distill, evaluate, one_of, write_record
 
 # %% auto #0
-__all__ = ['Body', 'IMAGES', 'LEARNING', 'DISTILL', 'BASELINE', 'TESTED', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE',
+__all__ = ['Body', 'FURTHER', 'LEARNING', 'DISTILL', 'BASELINE', 'TESTED', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE',
            'TIMING', 'KINDS', 'Run', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine',
            'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene',
            'run_gradient_variance', 'run_timing', 'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
@@ -94,17 +94,23 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
         **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "order", "seed", "precision")},
     }
 
-# %% ../nbs/16_experiments.ipynb #0bf90876
-IMAGES: dict[str, Any] = {  # options of `distill` where images are learned
+# %% ../nbs/16_experiments.ipynb #99f500e1
+FURTHER: dict[str, Any] = {  # options of `distill` for other methods than the paper's own two
     "learn": "labels",
-    "label_start": None,
+    "label_init": None,
     "inner_steps": None,
     "passes": None,
     "step_size": None,
     "fixed_start": False,
+    "window": None,
+    "inner_optimizer": None,
+    "expert_iterations": None,
+    "temperature": None,
+    "ensemble": None,
+    "top_k": None,
 }
 LEARNING: dict[str, Any] = {  # all options of `distill`
-    **IMAGES,
+    **FURTHER,
     "target": "digits",
     "base_examples": 100,
     "method": "ridge",
@@ -249,8 +255,8 @@ def open_scene(
     per_epoch = -(-len(scene.split.train) // p["outer_batch"])
     return scene, p["iterations"] or p["epochs"] * per_epoch
 
-# %% ../nbs/16_experiments.ipynb #25ff5d9d
-GRADIENT_VARIANCE = {name: value for name, value in LEARNING.items() if name not in IMAGES}
+# %% ../nbs/16_experiments.ipynb #4246d265
+GRADIENT_VARIANCE = {name: value for name, value in LEARNING.items() if name not in FURTHER}
 GRADIENT_VARIANCE |= {"precision": "fp32", "draws": 20, "every": 5}
 
 # %% ../nbs/16_experiments.ipynb #28c832ab
@@ -330,7 +336,7 @@ def dependencies(run: Run) -> list[Run]:
         Run(kind, run.scale, {name: run.parameters[name] for name in KINDS[kind].defaults}) for kind in KINDS[run.kind].needs
     ]
 
-# %% ../nbs/16_experiments.ipynb #66ca0b86
+# %% ../nbs/16_experiments.ipynb #fdc7a29e
 def read_result(
     folder: Path,
     run: Run | None = None,  # None: any
@@ -339,8 +345,9 @@ def read_result(
     try:
         record = json.loads((Path(folder) / "result.json").read_text())
         kind = record["results"]["kind"]
-        parameters = KINDS[kind].defaults | record["parameters"]  # it may be older than one of them
-    except (OSError, ValueError, KeyError, TypeError):
+        defaults, stated = KINDS[kind].defaults, record["parameters"]
+        parameters = {name: stated.get(name, default) for name, default in defaults.items()}  # it may be older than one of them
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return None if run and (kind, parameters) != (run.kind, run.parameters) else record
 

@@ -67,7 +67,7 @@ from .experts import Choice, ExpertPlan, expert_labels
 from labeldistill.images import (
     COURSES,
     DD_DECAY_EPOCHS,
-    LABEL_STARTS,
+    LABEL_INITS,
     DatasetDistillation,
     Plan,
     RidgeImages,
@@ -313,7 +313,7 @@ class Wish(NamedTuple):
 
     learn: str  # "labels", "images" or "both"
     method: str
-    label_start: str | Path | Tensor | None = None  # where labels begin: a key of `LABEL_STARTS`, "expert", a file, or labels
+    label_init: str | Path | Tensor | None = None  # where labels begin: a key of `LABEL_INITS`, "expert", a file, or labels
     inner_steps: int | None = None  # training steps in a pass over the images
     passes: int | None = None
     step_size: float | None = None  # of all training steps before the first iteration
@@ -335,7 +335,7 @@ class Wish(NamedTuple):
 
     @property
     def starts_from_expert(self) -> bool:
-        return isinstance(self.label_start, str) and self.label_start == "expert"
+        return isinstance(self.label_init, str) and self.label_init == "expert"
 
     @property
     def own_head(self) -> str:
@@ -362,16 +362,16 @@ class Wish(NamedTuple):
         self.experts()
         windows, expert = self.method == "unrolled", self.method == "expert"
         for names, fits, remedy in (
-            (("label_start",), self.is_dd or windows, "--method dd or unrolled"),
+            (("label_init",), self.is_dd or windows, "--method dd or unrolled"),
             (("inner_steps", "passes", "step_size", "fixed_start"), self.is_dd, "--method dd"),
             (("window", "inner_optimizer"), windows, "--method unrolled"),
-            (EXPERT_OPTIONS, expert or self.starts_from_expert, "--method expert or --label-start expert"),
+            (EXPERT_OPTIONS, expert or self.starts_from_expert, "--method expert or --label-init expert"),
             (("top_k",), expert, "--method expert"),
         ):
             refuse({name: getattr(self, name) for name in names}, fits, remedy)
         refuse(base, not self.makes_images, "--learn labels")
         if self.starts_from_expert and self.makes_images:
-            raise InputError("--label-start expert: only with --learn labels")
+            raise InputError("--label-init expert: only with --learn labels")
 
 # %% ../nbs/15_runs.ipynb #3d72bf68
 EXPERT_OPTIONS = ("expert_iterations", "temperature", "ensemble")
@@ -423,10 +423,10 @@ def first_labels(
     seed: int,
 ) -> Tensor:  # (N, C)
     "The labels before the first iteration; those that are not learned stay as they are. Raises `InputError`."
-    start = wish.label_start
+    start = wish.label_init
     if start is None:
         start = "one-hot" if wish.makes_images else "uniform"
-    if not isinstance(start, Tensor) and start not in LABEL_STARTS and Path(start).is_file():
+    if not isinstance(start, Tensor) and start not in LABEL_INITS and Path(start).is_file():
         start = load_distilled(start).labels
     if wish.learn == "images" and isinstance(start, str) and count < scene.classes:
         raise InputError(f"--base-examples {count}: fewer than the {scene.classes} classes; wanted: as many, or --learn both")
@@ -485,7 +485,7 @@ def distill(
     network: NetworkName = "lenet",
     *,
     learn: str = "labels",  # "labels", "images" or "both"
-    label_start: str | Path | Tensor | None = None,  # with "dd", "unrolled": see `LABEL_STARTS`; "expert"; a file; labels (N, C)
+    label_init: str | Path | Tensor | None = None,  # with "dd", "unrolled": see `LABEL_INITS`; "expert"; a file; labels (N, C)
     inner_steps: int | None = None,  # with "dd": training steps in a pass over the images; None: one image of each class a step
     passes: int | None = None,  # with "dd": over the images; None: 3
     step_size: float | None = None,  # with "dd": of the training steps, to begin with; None: 0.02
@@ -518,7 +518,7 @@ def distill(
 ) -> DistilledDataset:
     "Learns soft labels for a few real images (Algorithm 1 of Bohdal et al. 2020), or images, or both. Raises `InputError`."
     wish = Wish(
-        *(learn, method, label_start, inner_steps, passes, step_size, fixed_start or None, window, inner_optimizer),
+        *(learn, method, label_init, inner_steps, passes, step_size, fixed_start or None, window, inner_optimizer),
         *(expert_iterations, temperature, ensemble, top_k),
     )
     wish.check(source=source, balanced=balanced, base_seed=base_seed, selection=None if selection == "random" else selection)
@@ -622,7 +622,7 @@ def learn_by_iterations(
         plan = wish.experts()
         training = make_schedule(scene, "expert", schedule.inner_batch, iterations=plan.iterations)
         found = ask_experts(work, plan, training)
-        wish, beginning = wish._replace(label_start=found.labels), describe_experts(plan) | describe_choice(found)
+        wish, beginning = wish._replace(label_init=found.labels), describe_experts(plan) | describe_choice(found)
     count = len(problem.base_images)
     method = make_learner(scene, wish, count, schedule, work.computation, work.settings["head"], seed)
     settings = work.settings | describe_wish(wish, method) | beginning
@@ -666,7 +666,7 @@ def describe_wish(
     facts = {"learn": wish.learn, "images": len(method.labels)} if wish.makes_images or wish.is_dd else {}
     if wish.is_dd or wish.method == "unrolled":
         start = method.labels.cpu().contiguous().numpy().tobytes()
-        facts |= method.plan._asdict() | {"label start": hashlib.sha256(start).hexdigest()}
+        facts |= method.plan._asdict() | {"label init": hashlib.sha256(start).hexdigest()}
     return facts
 
 # %% ../nbs/15_runs.ipynb #14e00686
