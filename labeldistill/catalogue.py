@@ -27,12 +27,13 @@ from .data import Dataset, InputError, Normalisation, first_line, replacing
 from .downloads import ORIGINS, obtain, unpack
 
 # %% auto #0
-__all__ = ['LETTER_FONTS', 'GREY', 'COLOUR', 'EMNIST_FILES', 'SVHN_FILES', 'NPZ_KEYS', 'KUZUSHIJI49_CLASSES', 'CIFAR10_PARTS',
-           'CIFAR10_FILES', 'CIFAR100_FILES', 'KNOWN', 'read_digits', 'draw_glyph', 'jitter', 'read_letters',
-           'open_torchvision', 'read_torchvision', 'to_nchw', 'read_emnist_letters', 'read_svhn', 'find_root',
-           'on_disk', 'read_folder', 'open_image', 'resize', 'open_npz', 'read_npz', 'check_arrays', 'read_kuzushiji49',
-           'read_cub200', 'squash_images', 'Known', 'origin_files', 'idx_dataset', 'cifar_dataset', 'luma',
-           'convert_channels', 'load', 'read_own', 'check']
+__all__ = ['LETTER_FONTS', 'GREY', 'COLOUR', 'EMNIST_FILES', 'SVHN_FILES', 'NPZ_KEYS', 'KUZUSHIJI49_CLASSES', 'IMAGENET',
+           'IMAGENET64_FILES', 'CIFAR10_PARTS', 'CIFAR10_FILES', 'CIFAR100_FILES', 'KNOWN', 'read_digits', 'draw_glyph',
+           'jitter', 'read_letters', 'open_torchvision', 'read_torchvision', 'to_nchw', 'read_emnist_letters',
+           'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'resize', 'open_npz', 'read_npz',
+           'check_arrays', 'read_kuzushiji49', 'read_cub200', 'squash_images', 'read_tiny_imagenet', 'class_names',
+           'read_lines', 'read_imagenet64', 'read_imagenet64_batch', 'Known', 'origin_files', 'idx_dataset',
+           'cifar_dataset', 'luma', 'convert_channels', 'load', 'read_own', 'check']
 
 # %% ../nbs/02_catalogue.ipynb #d7638347
 def read_digits(root: Path) -> Dataset:
@@ -191,13 +192,14 @@ def find_root(
     home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
     return Path(os.environ.get("XDG_CACHE_HOME", home)).expanduser() / "labeldistill"
 
-# %% ../nbs/02_catalogue.ipynb #dc205a20
+# %% ../nbs/02_catalogue.ipynb #1f0122cf
 def on_disk(
     files: tuple[str, ...],  # below `root`
     root: Path,
 ) -> bool:
-    "Whether all files are there, packed (.gz, .tgz) or unpacked."
-    return all((root / file).exists() or (root / file.removesuffix(".gz").removesuffix(".tgz")).exists() for file in files)
+    "Whether all files are there, packed (.gz, .tgz, .zip) or unpacked."
+    unpacked = [file.removesuffix(".gz").removesuffix(".tgz").removesuffix(".zip") for file in files]
+    return all((root / packed).exists() or (root / file).exists() for packed, file in zip(files, unpacked, strict=True))
 
 # %% ../nbs/02_catalogue.ipynb #4b1484dd
 def read_folder(
@@ -318,7 +320,7 @@ def read_kuzushiji49(root: Path) -> Dataset:
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return Dataset("kuzushiji49", images, labels, KUZUSHIJI49_CLASSES, len(parts[1][1]), valid_size=23_237, constants=GREY)
 
-# %% ../nbs/02_catalogue.ipynb #972d0216
+# %% ../nbs/02_catalogue.ipynb #8e155882
 def read_cub200(root: Path) -> Dataset:
     "Photographs of 200 species of birds, squashed to 32 x 32; from the archive, or its unpacked folder. Raises `InputError`."
     folder = root / "CUB_200_2011"
@@ -332,27 +334,89 @@ def read_cub200(root: Path) -> Dataset:
         raise InputError(f"'{folder}' has {len(files)} of {count or 'the'} images, in images/NNN.Class_name/*.jpg; wanted: all")
     species = sorted({file.parent.name for file in files})
     labels = torch.tensor([species.index(file.parent.name) for file in files])
-    images = to_nchw(torch.from_numpy(squash_images(files, folder / "images-32x32.npz")))
+    images = to_nchw(torch.from_numpy(squash_images(files, 32, folder / "images-32x32.npz")))
     classes = tuple(name.partition(".")[2].replace("_", " ") for name in species)
     return Dataset("cub200", images, labels, classes, constants=COLOUR)
 
-# %% ../nbs/02_catalogue.ipynb #cb43213f
+# %% ../nbs/02_catalogue.ipynb #2dbbb966
 def squash_images(
     files: list[Path],
+    size: int,  # pixels a side
     cache: Path,  # .npz of the result, used if it is there and speaks of the same files
-) -> np.ndarray:  # (n, 32, 32, 3) uint8
-    "Photographs at 32 x 32 (bilinear, antialiased), the aspect not kept. Raises `InputError` for a file that is no image."
+) -> np.ndarray:  # (n, size, size, 3) uint8
+    "Photographs at one size (bilinear, antialiased), the aspect not kept. Raises `InputError` for a file that is no image."
     names = [f"{file.parent.name}/{file.name}" for file in files]
     stored = open_npz(cache) if cache.is_file() else {}
     if np.array_equal(stored.get("names"), names):
         return stored["images"]
-    size, bilinear = (32, 32), Image.Resampling.BILINEAR
-    decoded = (open_image(str(file)).convert("RGB").resize(size, bilinear) for file in tqdm(files, "reading", leave=False))
+    shape, bilinear = (size, size), Image.Resampling.BILINEAR
+    decoded = (open_image(str(file)).convert("RGB").resize(shape, bilinear) for file in tqdm(files, "reading", leave=False))
     images = np.stack([np.asarray(image) for image in decoded])
     with suppress(OSError), replacing(cache) as part:  # in a folder that is not to be written, there is no cache
         with part.open("wb") as file:
             np.savez(file, images=images, names=names)
     return images
+
+# %% ../nbs/02_catalogue.ipynb #bbdaaa26
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def read_tiny_imagenet(root: Path) -> Dataset:
+    "Photographs of 200 things, from the archive or its unpacked folder. Raises `InputError`."
+    folder = root / "tiny-imagenet-200"
+    if not folder.is_dir():
+        [archive] = obtain("tiny_imagenet", root)
+        unpack(archive, folder)
+    names = class_names(folder)
+    train = [(file, file.parts[-3]) for file in sorted((folder / "train").glob("*/images/*.JPEG"))]
+    rows = [line.split("\t") for line in read_lines(folder / "val" / "val_annotations.txt")]
+    test = [(folder / "val" / "images" / row[0], row[1]) for row in rows if len(row) > 1]
+    numbers = {wnid: number for number, wnid in enumerate(names)}
+    if not train or not test or not {wnid for _, wnid in train + test} <= numbers.keys():
+        raise InputError(f"'{folder}' is not complete; wanted: train/<wnid>/images/*.JPEG, val/val_annotations.txt, wnids.txt")
+    files, labels = zip(*((file, numbers[wnid]) for file, wnid in train + test), strict=True)
+    images = to_nchw(torch.from_numpy(squash_images(list(files), 64, folder / "images-64x64.npz")))
+    classes = tuple(names.values())
+    return Dataset("tiny_imagenet", images, torch.tensor(labels), classes, len(test), valid_size=len(test), constants=IMAGENET)
+
+# %% ../nbs/02_catalogue.ipynb #48351af4
+def class_names(folder: Path) -> dict[str, str]:
+    "The classes of TinyImageNet in order, by WordNet's numbers: the first of their names. Raises `InputError`."
+    words = dict(line.partition("\t")[::2] for line in read_lines(folder / "words.txt"))
+    return {wnid: words.get(wnid, wnid).partition(",")[0] for wnid in read_lines(folder / "wnids.txt")}
+
+
+def read_lines(path: Path) -> list[str]:
+    "The lines of a text file. Raises `InputError`."
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path}' cannot be read ({first_line(error)})") from error
+
+# %% ../nbs/02_catalogue.ipynb #a990362b
+IMAGENET64_FILES = tuple(f"imagenet64/{part}.npz" for part in (*(f"train_data_batch_{i}" for i in range(1, 11)), "val_data"))
+
+
+def read_imagenet64(root: Path) -> Dataset:
+    "Photographs of 1,000 things at 64 x 64, from the files of image-net.org. Raises `InputError`."
+    missing = [str(root / file) for file in IMAGENET64_FILES if not (root / file).is_file()]
+    if missing:
+        raise InputError(f"'imagenet64': wanted {', '.join(missing)}, from image-net.org (--data-root changes the folder)")
+    parts = [read_imagenet64_batch(root / file) for file in IMAGENET64_FILES]
+    images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    classes = tuple(map(str, range(int(labels.max()) + 1)))
+    test_size = len(parts[-1][1])
+    return Dataset("imagenet64", images, labels, classes, test_size, valid_size=test_size, constants=IMAGENET)
+
+
+def read_imagenet64_batch(path: Path) -> tuple[Tensor, Tensor]:  # (n, 3, 64, 64) uint8 and (n,) int64
+    "One file. Raises `InputError`."
+    arrays = open_npz(path)
+    data, labels = (arrays.get(name, np.empty(0)) for name in ("data", "labels"))
+    if data.ndim != 2 or data.shape[1] != 3 * 64 * 64 or (labels < 1).any():
+        raise InputError(f"'{path}': wanted: 'data' (n, {3 * 64 * 64}) and 'labels' from 1, as image-net.org has them")
+    images = data.reshape(-1, 3, 64, 64).transpose(0, 2, 3, 1)
+    return check_arrays(f"'{path}'", "data", images, "labels", labels - 1, total=1000)
 
 # %% ../nbs/02_catalogue.ipynb #1f58bf79
 class Known(NamedTuple):
@@ -400,7 +464,7 @@ CIFAR10_PARTS = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batch
 CIFAR10_FILES = tuple(f"cifar-10-batches-py/{part}" for part in CIFAR10_PARTS)
 CIFAR100_FILES = tuple(f"cifar-100-python/{part}" for part in ("train", "test", "meta"))
 
-# %% ../nbs/02_catalogue.ipynb #284d92e0
+# %% ../nbs/02_catalogue.ipynb #77a93dea
 KNOWN = {
     "digits": Known("handwritten digits of scikit-learn", (1, 28, 28), 1797, 10, (), read_digits),
     "letters": Known("printed letters in 20 typefaces", (1, 28, 28), 5200, 26, (), read_letters),
@@ -420,6 +484,12 @@ KNOWN = {
     "cifar10": cifar_dataset("cifar10", "CIFAR10", "photographs of objects", 10, *CIFAR10_FILES),
     "cifar100": cifar_dataset("cifar100", "CIFAR100", "photographs of objects", 100, *CIFAR100_FILES),
     "svhn": Known("digits of house numbers", (3, 32, 32), 99_289, 10, SVHN_FILES, read_svhn),
+    "tiny_imagenet": Known(
+        "photographs, 200 classes of ImageNet", (3, 64, 64), 110_000, 200, origin_files("tiny_imagenet"), read_tiny_imagenet
+    ),
+    "imagenet64": Known(
+        "photographs, ImageNet-1K downsampled", (3, 64, 64), 1_331_167, 1000, IMAGENET64_FILES, read_imagenet64
+    ),
     "cub200": Known("photographs of birds", (3, 32, 32), 11_788, 200, origin_files("cub200"), read_cub200),
 }
 

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from .data import InputError, first_line
 
 # %% auto #0
-__all__ = ['KUZUSHIJI49', 'CUB200', 'CLANUWAT', 'COHEN', 'KRIZHEVSKY', 'ORIGINS', 'Download', 'find_fault', 'receive',
-           'receive_all', 'fetch', 'check_member', 'unpack_tgz', 'unpack_zip', 'unpack', 'Origin', 'kuzushiji49_file',
-           'obtain']
+__all__ = ['KUZUSHIJI49', 'CUB200', 'TINY_IMAGENET', 'CLANUWAT', 'COHEN', 'KRIZHEVSKY', 'NON_COMMERCIAL', 'ORIGINS', 'Download',
+           'find_fault', 'receive', 'receive_all', 'fetch', 'check_member', 'unpack_tgz', 'unpack_zip', 'unpack',
+           'Origin', 'kuzushiji49_file', 'obtain']
 
 # %% ../nbs/01_downloads.ipynb #985f3e68
 class Download(NamedTuple):
@@ -172,7 +172,7 @@ def kuzushiji49_file(name: str, md5: str) -> Download:
     "One of the four files of Kuzushiji-49."
     return Download(f"http://codh.rois.ac.jp/kmnist/dataset/k49/{name}", f"Kuzushiji-49/{name}", None, f"md5:{md5}")
 
-# %% ../nbs/01_downloads.ipynb #292c7c2a
+# %% ../nbs/01_downloads.ipynb #afa9e8e3
 KUZUSHIJI49 = (
     kuzushiji49_file("k49-train-imgs.npz", "7ac088b20481cf51dcd01ceaab89d821"),
     kuzushiji49_file("k49-train-labels.npz", "44a8e1b893f81e63ff38d73cad420f7a"),
@@ -185,10 +185,16 @@ CUB200 = Download(
     *("CUB_200_2011.tgz", 1_150_585_339, "md5:97eceeb196236b17998738112f37df78"),
 )
 
-# %% ../nbs/01_downloads.ipynb #46f97d24
+TINY_IMAGENET = Download(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    *("tiny-imagenet-200.zip", 248_100_043, "md5:90528d7ca1a48142e341f4ef8d21d0de"),
+)
+
+# %% ../nbs/01_downloads.ipynb #f709f7ab
 CLANUWAT = "Clanuwat et al. (2018), Deep learning for classical Japanese literature, arXiv:1812.01718"
 COHEN = "Cohen et al. (2017), EMNIST: an extension of MNIST to handwritten letters, arXiv:1702.05373"
 KRIZHEVSKY = "Krizhevsky (2009), Learning multiple layers of features from tiny images, University of Toronto"
+NON_COMMERCIAL = "non-commercial use only"
 
 ORIGINS = {
     "digits": Origin("CC BY 4.0", "Alpaydin and Kaynak (1998), Optical recognition of handwritten digits, UCI repository"),
@@ -202,8 +208,13 @@ ORIGINS = {
     "cifar10": Origin(None, KRIZHEVSKY),
     "cifar100": Origin(None, KRIZHEVSKY),
     "svhn": Origin(
-        "non-commercial use only",
+        NON_COMMERCIAL,
         "Netzer et al. (2011), Reading digits in natural images with unsupervised feature learning, NIPS workshop",
+    ),
+    "tiny_imagenet": Origin(NON_COMMERCIAL, "Le and Yang (2015), Tiny ImageNet visual recognition challenge", (TINY_IMAGENET,)),
+    "imagenet64": Origin(
+        NON_COMMERCIAL,
+        "Chrabaszcz, Loshchilov and Hutter (2017), A downsampled variant of ImageNet, arXiv:1707.08819",
     ),
     "cub200": Origin(None, "Wah et al. (2011), The Caltech-UCSD Birds-200-2011 dataset, report CNS-TR-2011-001", (CUB200,)),
 }

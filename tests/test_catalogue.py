@@ -25,7 +25,7 @@ from labeldistill.catalogue import COLOUR, GREY, KNOWN, luma, on_disk
 from labeldistill.data import Dataset, InputError, Normalisation, normalisation, split
 
 TORCHVISION = ("mnist", "fashion_mnist", "kmnist", "emnist_letters", "emnist_letters_transposed", "cifar10", "cifar100", "svhn")
-OWN = ("kuzushiji49", "cub200")
+OWN = ("kuzushiji49", "tiny_imagenet", "cub200")
 
 
 def random_images(*shape, seed=0):
@@ -488,3 +488,86 @@ def test_files_from_before_channels_were_recorded_are_read(damaged_copy, distill
     old = load_distilled(damaged_copy(forget))
     assert old.source == replace(distilled.source, channels=None) and isinstance(old.source, artefact.DataReference)
     assert torch.equal(old.images, distilled.images)
+
+
+# Small ImageNets
+
+THINGS = {"n02": "goldfish, Carassius auratus", "n01": "tench"}
+
+
+def write_things(root):
+    "TinyImageNet's layout: three training images of each class, two others with their classes in a list."
+    folder = root / "tiny-imagenet-200"
+    for wnid in THINGS:
+        (folder / "train" / wnid / "images").mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(random_images(64, 64, 3, seed=i)).save(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG")
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("x")
+    (folder / "val" / "images").mkdir(parents=True)
+    for i in range(2):
+        Image.fromarray(random_images(64, 64, seed=9 + i)).save(folder / "val" / "images" / f"val_{i}.JPEG")
+    (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01\t0\t0\t9\t9\nval_1.JPEG\tn02\t1\t1\t5\t5\n")
+    (folder / "wnids.txt").write_text("n02\nn01\n")
+    (folder / "words.txt").write_text("".join(f"{wnid}\t{words}\n" for wnid, words in [*THINGS.items(), ("n99", "entity")]))
+    return folder
+
+
+def test_tiny_imagenet_is_read_in_its_official_layout(tmp_path, no_network, monkeypatch):
+    folder = write_things(tmp_path)
+    assert on_disk(KNOWN["tiny_imagenet"].files, tmp_path)
+    data = load("tiny_imagenet", tmp_path)
+    assert data.images.shape == (8, 3, 64, 64) and data.classes == ("goldfish", "tench")
+    assert data.labels.tolist() == [1, 1, 1, 0, 0, 0, 1, 0] and (data.test_size, data.valid_size) == (2, 2)
+    first = np.asarray(Image.open(folder / "train" / "n01" / "images" / "n01_0.JPEG"))
+    assert np.array_equal(data.images[0].permute(1, 2, 0), first)
+    assert torch.equal(data.images[6, 0], data.images[6, 2])  # a grey one
+    assert [len(part) for part in split(data)] == [4, 2, 2] and split(data).test.tolist() == [6, 7]
+    monkeypatch.setattr(catalogue, "open_image", None)
+    assert load("tiny_imagenet", tmp_path).sha256 == data.sha256
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "wnids.txt").write_text("n02\n"), "is not complete; wanted: train/<wnid>/images/*.JPEG"),
+        (lambda folder: (folder / "words.txt").unlink(), "words.txt' cannot be read"),
+        (lambda folder: (folder / "val" / "val_annotations.txt").write_text(""), "is not complete"),
+        (lambda folder: (folder / "val" / "images" / "val_0.JPEG").unlink(), "is not an image that can be read"),
+    ],
+)
+def test_an_incomplete_tiny_imagenet_is_refused_in_one_line(tmp_path, no_network, damage, message):
+    damage(write_things(tmp_path))
+    with pytest.raises(InputError) as caught:
+        load("tiny_imagenet", tmp_path)
+    assert message in one_line(caught)
+
+
+def write_batches(root, **change):
+    (root / "imagenet64").mkdir()
+    for number, file in enumerate(KNOWN["imagenet64"].files):
+        arrays = {"data": random_images(2, 3 * 64 * 64, seed=number), "labels": np.array([1, 2]), "mean": np.zeros(3 * 64 * 64)}
+        np.savez(root / file, **(arrays | change))
+
+
+def test_imagenet_at_64_pixels_is_read_from_its_batches(tmp_path):
+    write_batches(tmp_path)
+    assert on_disk(KNOWN["imagenet64"].files, tmp_path)
+    data = load("imagenet64", tmp_path)
+    assert data.images.shape == (22, 3, 64, 64) and (data.test_size, data.valid_size) == (2, 2)
+    assert data.labels.tolist() == [0, 1] * 11 and data.classes == ("0", "1")
+    expected = random_images(2, 3 * 64 * 64, seed=10)[1].reshape(3, 64, 64)
+    assert np.array_equal(data.images[21], expected)
+
+
+@pytest.mark.parametrize("change", [{"labels": np.array([0, 1])}, {"data": random_images(2, 12)}])
+def test_other_batches_are_refused_in_one_line(tmp_path, change):
+    write_batches(tmp_path, **change)
+    with pytest.raises(InputError) as caught:
+        load("imagenet64", tmp_path)
+    assert "wanted: 'data' (n, 12288) and 'labels' from 1" in one_line(caught)
+
+
+def test_missing_batches_are_named(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load("imagenet64", tmp_path)
+    assert all(str(tmp_path / file) in one_line(caught) for file in KNOWN["imagenet64"].files)
