@@ -261,17 +261,17 @@ class ClassExam(Exam):
         hits = self.labels[answers == self.labels].bincount(minlength=len(sizes))
         return 100 * hits.sum().item() / len(self.labels), *(100 * hits / sizes.clamp(min=1)).tolist()
 
-# %% ../nbs/16b_studies.ipynb #534a2618
+# %% ../nbs/16b_studies.ipynb #d03778f8
 class Course(NamedTuple):
     "How students are trained and tested."
 
-    models: int  # tested
+    students: int  # tested
     curves: int  # whose validation curves are averaged to choose the steps
     marks: list[int] | None  # candidate numbers of steps; None: `candidate_steps`
     seed: int
 
 
-COURSE: dict[str, Any] = {"models": 3, "curves": 2, "marks": [25, 50, 100, 200, 400, 800, 1600]}
+COURSE: dict[str, Any] = {"students": 3, "curves": 2, "marks": [25, 50, 100, 200, 400, 800, 1600]}
 
 
 def read_course(parameters: dict[str, Any]) -> Course:
@@ -305,7 +305,7 @@ def choose_head(
     change = AUGMENTATIONS[augmentation]
     return ChangingHead(scene.network, scene.device, change) if change else LinearHead(scene.network, scene.device)
 
-# %% ../nbs/16b_studies.ipynb #8a9bde3b
+# %% ../nbs/16b_studies.ipynb #c842c524
 def grade(
     scene: Scene,
     lesson: Lesson,
@@ -315,7 +315,7 @@ def grade(
     "Accuracy of fresh networks after so many steps, and the mean share of each class that they recognise."
     head, real = choose_head(scene, lesson.augmentation), scene.exam("test")
     exam = ClassExam(real.images, real.labels, real.normalise)
-    plain, *recalls = evaluate_students(head, "adam", lesson.data, exam, steps, course.models, course.seed, show_progress=False)
+    plain, *recalls = evaluate_students(head, "adam", lesson.data, exam, steps, course.students, course.seed, show_progress=False)
     return {"accuracy": summary(plain), "recalls": [sum(shares) / len(shares) for shares in recalls]}
 
 
@@ -459,22 +459,24 @@ def learning_passes(
     batch = make_batch(problem, epoch_draws(problem, schedule, 0, 0, learner.inner_steps)[0])
     return passes(scene.network, lambda: learner.step(state, batch))
 
-# %% ../nbs/16b_studies.ipynb #06092556
+# %% ../nbs/16b_studies.ipynb #fc2d4240
 HEAD_TO_HEAD: dict[str, Any] = {
     **SCENE,
     "method": "true",  # or one of `distill`
     "label_smoothing": 0.0,  # of true labels
     "label_start": None,  # of unrolled: None or "expert"
     "ensemble": None,  # experts
+    "expert_iterations": None,  # where experts stop; None: chosen on the validation part
+    "temperature": None,  # of their labels; None: likewise
     "budget": 6_000_000,  # passes that making the labels may take
     "outer_batch": 1024,
     "augmentations": ["none"],  # under which students are tested
-    "models": 5,
+    "students": 5,
     "curves": 3,
     "marks": None,
 }
 
-# %% ../nbs/16b_studies.ipynb #4856c9ef
+# %% ../nbs/16b_studies.ipynb #3b1d591c
 def affordable(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -486,14 +488,14 @@ def affordable(
     else:
         cost = learning_passes(scene, p["method"], min(p["outer_batch"], len(scene.split.train)))
         if p["label_start"] == "expert":
-            schedule = make_schedule(scene, "expert", scene.inner_batch)
+            schedule = make_schedule(scene, "expert", scene.inner_batch, iterations=p["expert_iterations"])
             spent = schedule.iterations * training_passes(scene, schedule.outer_batch)
     count = int((p["budget"] - spent) / cost)
     if count < 1:
         raise InputError(f"budget {p['budget']}: one iteration costs {cost:.0f} passes, and what comes before it {spent:.0f}")
     return count
 
-# %% ../nbs/16b_studies.ipynb #5e2a0a6c
+# %% ../nbs/16b_studies.ipynb #dbbb523f
 def learn_labels(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -504,7 +506,7 @@ def learn_labels(
     same = ("method", "target", "base_examples", "network", "seed", "base_seed", "image_size", "channels", "last_layer")
     learned = distill(
         **{name: p[name] for name in same},
-        **{name: p[name] for name in ("label_start", "ensemble") if p[name] is not None},
+        **{name: p[name] for name in ("label_start", "ensemble", "expert_iterations", "temperature") if p[name] is not None},
         head="linear",
         iterations=iterations,
         outer_batch=128 if p["method"] == "expert" else p["outer_batch"],
