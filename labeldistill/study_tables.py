@@ -18,8 +18,8 @@ from .tables import NAMES, SCALES, SCENARIOS, Part, runs_for
 # %% auto #0
 __all__ = ['BUDGET', 'WAYS', 'COUNTS', 'BASE_SEEDS', 'MOVED', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS', 'EARLY', 'LATE',
            'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
-           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_COURSE', 'SMALL', 'Study', 'head_to_head', 'students', 'tradeoff',
-           'relabelled', 'at_small', 'plan_study', 'study_runs', 'all_runs']
+           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_COURSE', 'SMALL', 'SMALL_EXPERT', 'Study', 'head_to_head', 'students',
+           'tradeoff', 'relabelled', 'at_small', 'plan_study', 'study_runs', 'all_runs']
 
 # %% ../nbs/17b_study_tables.ipynb #73243e3e
 class Study(NamedTuple):
@@ -186,25 +186,28 @@ STUDIES: dict[str, Study] = {
 }
 EXHIBITS = (*NAMES, *STUDIES)
 
-# %% ../nbs/17b_study_tables.ipynb #bf3d4856
+# %% ../nbs/17b_study_tables.ipynb #fd894d53
 FEW = {10: 10, 20: 20, 50: 25, 100: 40, 200: 60, 500: 80, 1000: 100}  # images in recipes
-SHORT_COURSE = {"students": 2, "curves": 1, "marks": [10, 30]}
+SHORT_COURSE = {"students": 2, "curves": 1, "marks": [5, 15]}
 SMALL: dict[str, Part] = {  # by kind
     "trace": {"base_examples": 400, "longest": 120},
     "students": {"base_examples": 400, "longest": 120} | SHORT_COURSE,
     "relabel": {"base_examples": 10, "longest": 60, "iterations": 40, "epochs": None, "outer_batch": 64} | SHORT_COURSE,
     "head_to_head": {
         **{"base_examples": 10, "base_seed": 1234, "network": "lenet", "budget": 50_000, "outer_batch": 64},
-        **{"augmentations": ["none", "move"], "expert_iterations": 40, "temperature": 1.0},
+        **{"augmentations": ["none", "move"]},
         **SHORT_COURSE,
     },
 }
+SMALL_EXPERT = {"expert_iterations": 40, "temperature": 1.0}  # nothing is chosen
 
-# %% ../nbs/17b_study_tables.ipynb #6e505860
+# %% ../nbs/17b_study_tables.ipynb #746ebb4c
 def at_small(part: Part) -> Part:
     "A study's run on built-in data, in seconds."
     kind, few = part["kind"], {100: 10} if part["kind"] == "relabel" else FEW
     small = part | {"target": "digits"} | SMALL[kind]
+    if "expert" in (part.get("method"), part.get("label_start")):
+        small |= SMALL_EXPERT
     if "recipes" in part:
         small["recipes"] = [recipe | {"count": few[recipe["count"]]} for recipe in part["recipes"]]
     return small
