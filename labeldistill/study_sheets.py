@@ -43,7 +43,7 @@ def gather_study(
         found[key] = record and Done(run, record["results"], run.folder(results))
     return found
 
-# %% ../nbs/19b_study_sheets.ipynb #df8d34d2
+# %% ../nbs/19b_study_sheets.ipynb #e90127a3
 class Note(NamedTuple):
     "What stands in a cell."
 
@@ -57,6 +57,11 @@ class Sheet(NamedTuple):
     corner: str
     columns: list[str]
     sections: list[tuple[str, list[tuple[str, list[Note]]]]]  # (section, [(row, notes)])
+
+    @property
+    def was_run(self) -> bool:
+        "Whether anything was."
+        return any(note.link for _, rows in self.sections for _, notes in rows for note in notes)
 
 
 NOT_RUN = Note("not run")

@@ -186,9 +186,9 @@ STUDIES: dict[str, Study] = {
 }
 EXHIBITS = (*NAMES, *STUDIES)
 
-# %% ../nbs/17b_study_tables.ipynb #fd894d53
+# %% ../nbs/17b_study_tables.ipynb #cdea2941
 FEW = {10: 10, 20: 20, 50: 25, 100: 40, 200: 60, 500: 80, 1000: 100}  # images in recipes
-SHORT_COURSE = {"students": 2, "curves": 1, "marks": [5, 15]}
+SHORT_COURSE = {"students": 2, "curves": 1, "marks": [3, 6]}
 SMALL: dict[str, Part] = {  # by kind
     "trace": {"base_examples": 400, "longest": 120},
     "students": {"base_examples": 400, "longest": 120} | SHORT_COURSE,
