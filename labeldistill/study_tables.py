@@ -16,8 +16,8 @@ from .studies import TRACE
 from .tables import NAMES, SCALES, SCENARIOS, Part, runs_for
 
 # %% auto #0
-__all__ = ['BUDGET', 'WAYS', 'COUNTS', 'BASE_SEEDS', 'MOVED', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS', 'EARLY', 'LATE',
-           'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
+__all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'BASE_SEEDS', 'MOVED', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS', 'EARLY',
+           'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
            'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_COURSE', 'SMALL', 'SMALL_EXPERT', 'Study', 'head_to_head', 'students',
            'tradeoff', 'relabelled', 'at_small', 'plan_study', 'study_runs', 'all_runs']
 
@@ -30,7 +30,7 @@ class Study(NamedTuple):
     after: str  # what it corresponds to in Qin et al.; "" if nothing
     parts: dict[Hashable, Part]  # the runs by what they are
 
-# %% ../nbs/17b_study_tables.ipynb #afb3b8b1
+# %% ../nbs/17b_study_tables.ipynb #91fc8bc2
 BUDGET = 6_000_000  # passes
 
 WAYS: dict[str, Part] = {
@@ -42,7 +42,9 @@ WAYS: dict[str, Part] = {
     "LD RR": {"method": "ridge"},
     "Unrolled": {"method": "unrolled"},
     "Unrolled from expert": {"method": "unrolled", "label_start": "expert"},
+    "Matched paths": {"method": "matching"},
 }
+SOURCES = tuple(way for way in WAYS if way != "Matched paths")
 COUNTS = (10, 100, 50, 500)  # base examples, in the order in which they are run
 BASE_SEEDS = (1234, 0, 465)
 MOVED = (10, 100)  # of them also with students that see moved images
@@ -50,7 +52,7 @@ MOVED = (10, 100)  # of them also with students that see moved images
 
 def head_to_head(
     scenario: Part,  # target and network
-    ways: Iterable[str] = WAYS,
+    ways: Iterable[str] = SOURCES,
     counts: Iterable[int] = COUNTS,
 ) -> dict[Hashable, Part]:  # by way, number of images and base set
     "The cells of a comparison of label sources."
@@ -125,7 +127,7 @@ def relabelled(system: str) -> Part:
     given = {"kind": "relabel", "base_examples": 100, "longest": 2600, "experts": 1, "recipes": HARD_AND_SOFT}
     return MNIST | {"learn": "images"} | IMAGES[system] | given
 
-# %% ../nbs/17b_study_tables.ipynb #48c11a16
+# %% ../nbs/17b_study_tables.ipynb #23cec550
 TRACED = {"trace": POOL | {"kind": "trace"}}
 LEARNED_LABELS = [("LD", 100, 1234), ("LD RR", 100, 1234), ("Unrolled", 100, 1234)]
 TABLE_A = head_to_head(MNIST)
@@ -136,7 +138,7 @@ STUDIES: dict[str, Study] = {
     "tableA2": Study("the same, KMNIST", "Label sources within one budget, KMNIST, LeNet", "", head_to_head(KMNIST)),
     "tableA3": Study(
         *("kinds of soft labels", "Hard labels, smoothed ones, experts', learned ones; MNIST", "their Table 3"),
-        {key: part for key, part in TABLE_A.items() if key[0] not in ("LD", "LD RR") and key[1] in (10, 100)},
+        head_to_head(MNIST, [way for way in WAYS if way not in ("LD", "LD RR")], (10, 100)),
     ),
     "tableA4": Study(
         *("CutMix", "True and experts' labels, students with and without CutMix; MNIST", "a row of their Table 1"),
@@ -186,7 +188,7 @@ STUDIES: dict[str, Study] = {
 }
 EXHIBITS = (*NAMES, *STUDIES)
 
-# %% ../nbs/17b_study_tables.ipynb #cdea2941
+# %% ../nbs/17b_study_tables.ipynb #92803ffe
 FEW = {10: 10, 20: 20, 50: 25, 100: 40, 200: 60, 500: 80, 1000: 100}  # images in recipes
 SHORT_COURSE = {"students": 2, "curves": 1, "marks": [3, 6]}
 SMALL: dict[str, Part] = {  # by kind
@@ -194,8 +196,8 @@ SMALL: dict[str, Part] = {  # by kind
     "students": {"base_examples": 400, "longest": 120} | SHORT_COURSE,
     "relabel": {"base_examples": 10, "longest": 60, "iterations": 40, "epochs": None, "outer_batch": 64} | SHORT_COURSE,
     "head_to_head": {
-        **{"base_examples": 10, "base_seed": 1234, "network": "lenet", "budget": 50_000, "outer_batch": 64},
-        **{"augmentations": ["none", "move"]},
+        **{"base_examples": 10, "base_seed": 1234, "network": "lenet", "budget": 100_000, "outer_batch": 64},
+        **{"augmentations": ["none", "move"], "path_iterations": 60},
         **SHORT_COURSE,
     },
 }
