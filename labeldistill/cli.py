@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/22_cli.ipynb #ecec13bf
+# %% ../nbs/22_cli.ipynb #9a038eb5
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -94,7 +94,7 @@ def distill_command(
         str, typer.Option(help="ridge, second-order, unrolled (through a window of a training), dd (a whole one), or expert.")
     ] = "ridge",
     learn: Annotated[str, typer.Option(help="labels, images, or (with dd) both.")] = "labels",
-    label_start: Annotated[
+    label_init: Annotated[
         str | None,
         typer.Option(help="With dd, unrolled: one-hot, smoothed, uniform, random, expert, or a file of labels to begin with."),
     ] = None,
@@ -129,7 +129,7 @@ def distill_command(
         typer.Option(help="Passes over the target's training part. Default: 400; of unrolled 20, of expert at most 5."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations, instead of epochs.")] = None,
-    outer_batch: Annotated[int | None, typer.Option(help="Real images per iteration. Default: 1024; of expert 128.")] = None,
+    outer_batch: Annotated[int, typer.Option(help="Real images per iteration; an expert takes 128.")] = 1024,
     target_size: Annotated[
         int | None, typer.Option(help="Training examples to use; with --iterations, validation examples counted. Default: all.")
     ] = None,
@@ -155,7 +155,7 @@ def distill_command(
     distilled = distill(
         *(target, base_examples, method, source, network),
         learn=learn,
-        label_start=label_start,
+        label_init=label_init,
         inner_steps=inner_steps,
         passes=passes,
         step_size=step_size,

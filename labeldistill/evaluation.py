@@ -268,7 +268,7 @@ class TrainingSet:
     labels: Tensor  # (N, C), on the device
     inner_batch: int  # N_i
     order: str = "random"  # a key of `ORDERS`
-    rates: tuple[float, ...] = ()  # step sizes in the learned order; empty: the optimiser's own
+    rates: tuple[float, ...] = ()  # step sizes in the learned order, followed by their mean; empty: the optimiser's own
 
 # %% ../nbs/07_evaluation.ipynb #479b729c
 def random_rows(
@@ -294,8 +294,9 @@ def visits(
         batches = torch.arange(len(data.images), device=data.images.device).split(data.inner_batch)
         places = passes(data.order, len(batches), steps, rng)
         rows = (batches[place % len(batches)] for place in places)
+    mean = sum(data.rates) / len(data.rates) if data.rates else None
     for place, picked in zip(places, rows, strict=True):
-        yield picked, data.rates[place % len(data.rates)] if data.rates else None
+        yield picked, data.rates[place] if place < len(data.rates) else mean
 
 # %% ../nbs/07_evaluation.ipynb #4da2c89c
 def train(

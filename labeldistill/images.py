@@ -36,7 +36,7 @@ from .ridge import PSEUDO_STEP, gram_factor, pseudo_step, ridge_loss, ridge_solu
 from .unroll import Lesson, Unroll
 
 # %% auto #0
-__all__ = ['LABEL_STARTS', 'DD_LR', 'DD_BETAS', 'DD_DECAY', 'DD_DECAY_EPOCHS', 'COURSES', 'classes_in_turn', 'noise_images',
+__all__ = ['LABEL_INITS', 'DD_LR', 'DD_BETAS', 'DD_DECAY', 'DD_DECAY_EPOCHS', 'COURSES', 'classes_in_turn', 'noise_images',
            'start_labels', 'ImageMethod', 'SecondOrderImages', 'RidgeImages', 'Course', 'Start', 'Plan',
            'DatasetDistillation']
 
@@ -59,7 +59,7 @@ def noise_images(
     return normalise(255 * torch.rand(shape, generator=rng)) if normalise else torch.randn(shape, generator=rng)
 
 # %% ../nbs/12c_images.ipynb #ada18a28
-LABEL_STARTS = {
+LABEL_INITS = {
     "one-hot": lambda classes, count, rng: smoothed_labels(classes, count),
     "smoothed": lambda classes, count, rng: smoothed_labels(classes, count, 0.1),
     "uniform": lambda classes, count, rng: uniform_labels(len(classes), count),
@@ -68,18 +68,18 @@ LABEL_STARTS = {
 
 
 def start_labels(
-    start: str | Tensor,  # a key of `LABEL_STARTS`, or labels (N, C)
+    start: str | Tensor,  # a key of `LABEL_INITS`, or labels (N, C)
     classes: Tensor,  # (N,) int64, the class of each image
     count: int,  # C
     seed: int,
 ) -> Tensor:  # (N, C) float32
     "Labels before the first step. Raises `InputError`."
     if isinstance(start, str):
-        if start not in LABEL_STARTS:
-            raise InputError(f"--label-start '{start}': wanted {', '.join(LABEL_STARTS)} or a file of distilled labels")
-        return LABEL_STARTS[start](classes, count, generator(seed, "start labels"))
+        if start not in LABEL_INITS:
+            raise InputError(f"--label-init '{start}': wanted {', '.join(LABEL_INITS)} or a file of distilled labels")
+        return LABEL_INITS[start](classes, count, generator(seed, "start labels"))
     if start.shape != (len(classes), count) or not start.isfinite().all():
-        raise InputError(f"--label-start: labels are {tuple(start.shape)}; wanted: finite numbers, {(len(classes), count)}")
+        raise InputError(f"--label-init: labels are {tuple(start.shape)}; wanted: finite numbers, {(len(classes), count)}")
     return start.float()
 
 # %% ../nbs/12c_images.ipynb #083dac03

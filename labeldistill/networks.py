@@ -44,13 +44,15 @@ def row_block_kernel(
     shifted = torch.stack([pad(kernel, (0, 0, s, n - 1 - s)) for s in (*range(0, n, 2), *range(1, n, 2))])
     return shifted.view(n * o, i, -1, n, width).permute(0, 3, 1, 2, 4).reshape(n * o, n * i, -1, width)
 
-# %% ../nbs/04_networks.ipynb #496dee38
+# %% ../nbs/04_networks.ipynb #94b1a8a3
 def larger(
     a: Tensor,
     b: Tensor,
 ) -> Tensor:
-    "The elementwise maximum, with a cheap derivative (all of it to `a` where they are equal)."
-    return a + relu(b - a)
+    "The elementwise maximum, in the form that is cheapest with its gradient, or without one."
+    if a.requires_grad or b.requires_grad:
+        return a + relu(b - a)
+    return torch.maximum(a, b)
 
 # %% ../nbs/04_networks.ipynb #3a8a3cf4
 def conv_pool_relu(

@@ -481,12 +481,12 @@ def learning_passes(
     learner = make_learner(scene, Wish("labels", method), len(scene.base), schedule, PLAIN, "linear", 0)
     return iteration_passes(scene, learner, schedule)
 
-# %% ../nbs/16b_studies.ipynb #2f42caa3
+# %% ../nbs/16b_studies.ipynb #c7573d8e
 HEAD_TO_HEAD: dict[str, Any] = {
     **SCENE,
     "method": "true",  # or one of `distill`, or "matching"
     "label_smoothing": 0.0,  # of true labels
-    "label_start": None,  # of unrolled: None or "expert"
+    "label_init": None,  # of unrolled: None or "expert"
     "ensemble": None,  # experts
     "expert_iterations": None,  # where experts stop; None: chosen on the validation part
     "temperature": None,  # of their labels; None: likewise
@@ -499,7 +499,7 @@ HEAD_TO_HEAD: dict[str, Any] = {
     "marks": None,
 }
 
-# %% ../nbs/16b_studies.ipynb #2658b046
+# %% ../nbs/16b_studies.ipynb #fb815d6b
 def affordable(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -510,7 +510,7 @@ def affordable(
         cost = (p["ensemble"] or 1) * training_passes(scene, 128)
     else:
         cost = learning_passes(scene, p["method"], min(p["outer_batch"], len(scene.split.train)))
-        if p["label_start"] == "expert":
+        if p["label_init"] == "expert":
             schedule = make_schedule(scene, "expert", scene.inner_batch, iterations=p["expert_iterations"])
             spent = schedule.iterations * training_passes(scene, schedule.outer_batch)
     return within(p["budget"], spent, cost)
@@ -527,7 +527,7 @@ def within(
         raise InputError(f"budget {budget}: one iteration costs {cost:.0f} passes, and what comes before it {spent:.0f}")
     return count
 
-# %% ../nbs/16b_studies.ipynb #dbbb523f
+# %% ../nbs/16b_studies.ipynb #b08ae3e9
 def learn_labels(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -538,7 +538,7 @@ def learn_labels(
     same = ("method", "target", "base_examples", "network", "seed", "base_seed", "image_size", "channels", "last_layer")
     learned = distill(
         **{name: p[name] for name in same},
-        **{name: p[name] for name in ("label_start", "ensemble", "expert_iterations", "temperature") if p[name] is not None},
+        **{name: p[name] for name in ("label_init", "ensemble", "expert_iterations", "temperature") if p[name] is not None},
         head="linear",
         iterations=iterations,
         outer_batch=128 if p["method"] == "expert" else p["outer_batch"],

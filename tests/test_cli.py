@@ -236,7 +236,7 @@ def check_refused(done, message):
 DISTILL, EVALUATE, BASELINE, SHOW = "distill", "evaluate", "baseline", "show"
 FEW = r"must be at least 1"
 UNKNOWN = {
-    "--method": r"--method 'nonsense': with --learn labels wanted ridge, second-order, dd",
+    "--method": r"--method 'nonsense': with --learn labels wanted ridge, second-order, unrolled, dd, expert",
     "--network": r"--network 'nonsense': wanted lenet, .* or package\.module:factory",
     "--optimizer": r"--optimizer 'nonsense': wanted adam, sgd, adamw",
     "--head": r"--head 'nonsense': wanted linear, ridge",

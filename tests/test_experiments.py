@@ -20,6 +20,7 @@ from labeldistill.tables import cells
 
 NOTEBOOKS = Path(__file__).parents[1] / "nbs" / "experiments"
 SMALL = {"base_examples": 6, "iterations": 3, "outer_batch": 32, "models": 2}
+DD = {"learn": "images", "method": "dd"}  # two minibatches of three classes, three times
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +268,34 @@ def test_sensitivity_tests_around_the_estimated_steps(done, small, results):
     assert found["deviations"]["+0"]["accuracy"] == own["accuracy"]
 
 
+@pytest.fixture(scope="module")
+def images(small, results):
+    "Where a dataset distillation of these parameters lies."
+    run = new_run("distill", "smoke", small | DD)
+    return run.folder(results), perform(run.kind, run.parameters, run.folder(results), "cpu", show_progress=False)["results"]
+
+
+def test_images_are_tested_as_they_were_learned(images):
+    _, found = images
+    assert (found["steps"], found["optimizer"], found["order"]) == (6, "own", "learned")
+
+
+@pytest.mark.parametrize(
+    "way", [{"optimizer": "average"}, {"optimizer": "own", "order": "within"}, {"optimizer": "adam", "steps": 9}]
+)
+def test_images_can_be_trained_on_otherwise(way, images, small, results):
+    found = go("transfer", small | DD | {f"test_{name}": value for name, value in way.items()}, results)
+    tested = evaluate(images[0] / "labels.safetensors", **way, models=2, device="cpu", show_progress=False)
+    assert found["accuracy"]["values"] == list(tested.accuracies)
+    assert [found[name] for name in way] == [*way.values()] and found["steps"] == way.get("steps", 6)
+
+
+def test_images_can_be_trained_on_for_other_numbers_of_steps(images, small, results):
+    found = go("sensitivity", small | DD | {"deviations": [-4, 0, 2]}, results)
+    assert [tested["steps"] for tested in found["deviations"].values()] == [2, 6, 8]
+    assert found["deviations"]["+0"]["accuracy"] == images[1]["accuracy"]
+
+
 def test_every_cell_of_table_9_is_in_one_record(small, results):
     record = go("sensitivity", small | {"models": 1}, results)
     for cell in cells("table9", "smoke"):
@@ -297,3 +326,14 @@ def test_timing_extrapolates_from_two_lengths(small, results, monkeypatch):
     found = go("timing", parameters | {"epochs": 20, "stretch": 2, "repeats": 1}, results)
     assert lengths == [2, 2, 4]  # the first warms up
     assert found["minutes"] == {"mean": pytest.approx((10 + 9 * 6) / 60), "std": 0.0, "n": 1, "values": [pytest.approx(64 / 60)]}
+
+
+@pytest.mark.parametrize(("method", "precision"), [("dd", "fp32"), ("ridge", "bf16")])
+def test_images_are_timed_as_they_would_be_learned(method, precision, small, results, monkeypatch):
+    computed = []
+    monkeypatch.setattr(experiments, "learn", lambda parameters, place, **options: computed.append(options["precision"]))
+    monkeypatch.setattr("labeldistill.networks.bfloat16_is_native", lambda device: True)
+    monkeypatch.setattr("labeldistill.networks.can_compile", lambda device: False)
+    parameters = {"target": small["target"], "learn": "images", "method": method, "base_examples": 10**6}  # as many as one likes
+    go("timing", parameters | {"epochs": 4000, "repeats": 1}, results)
+    assert set(computed) == {precision}

@@ -332,10 +332,10 @@ def test_experts_run_from_the_command_line(command, bars_npz, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--expert-iterations 10", "--expert-iterations: only with --method expert or --label-start expert"),
-        ("--temperature auto", "--temperature: only with --method expert or --label-start expert"),
-        ("--method unrolled --ensemble 2", "--ensemble: only with --method expert or --label-start expert"),
-        ("--method unrolled --label-start expert --top-k 2", "--top-k: only with --method expert"),
+        ("--expert-iterations 10", "--expert-iterations: only with --method expert or --label-init expert"),
+        ("--temperature auto", "--temperature: only with --method expert or --label-init expert"),
+        ("--method unrolled --ensemble 2", "--ensemble: only with --method expert or --label-init expert"),
+        ("--method unrolled --label-init expert --top-k 2", "--top-k: only with --method expert"),
         ("--method expert --temperature 0", "--temperature '0': wanted auto or a number above 0"),
         ("--method expert --temperature nan", "--temperature 'nan': wanted auto or a number above 0"),
         ("--method expert --temperature hot", "--temperature 'hot': wanted auto or a number above 0"),
@@ -346,9 +346,9 @@ def test_experts_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method expert --top-k -1", "--top-k -1: must be at least 0"),
         ("--method expert --top-k 4", "--top-k 4: must be 0 to 3, the number of classes"),
         ("--method expert --window 5", "--window: only with --method unrolled"),
-        ("--method expert --label-start uniform", "--label-start: only with --method dd or unrolled"),
+        ("--method expert --label-init uniform", "--label-init: only with --method dd or unrolled"),
         ("--method expert --learn images", "--method 'expert': with --learn images wanted ridge, second-order, dd"),
-        ("--method dd --learn both --label-start expert", "--label-start expert: only with --learn labels"),
+        ("--method dd --learn both --label-init expert", "--label-init expert: only with --learn labels"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(command, bars_npz, tmp_path, options, message):

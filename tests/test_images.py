@@ -14,7 +14,7 @@ from labeldistill.data import InputError, Normalisation, split
 from labeldistill.distillers import Batch, Draw, InPlace, Loop, Problem, Schedule, distill_labels, make_batch, start
 from labeldistill.evaluation import Exam, TrainingSet, passes, visits
 from labeldistill.images import (
-    LABEL_STARTS,
+    LABEL_INITS,
     DatasetDistillation,
     Plan,
     RidgeImages,
@@ -340,14 +340,14 @@ def test_fewer_images_than_classes_are_enough_where_labels_are_learned(bars):
 
 def test_labels_begin_as_told(bars, tmp_path):
     classes = torch.tensor([0, 2])
-    begun = {name: start_labels(name, classes, 3, 0) for name in LABEL_STARTS}
+    begun = {name: start_labels(name, classes, 3, 0) for name in LABEL_INITS}
     assert begun["one-hot"].tolist() == [[1, 0, 0], [0, 0, 1]]
     torch.testing.assert_close(begun["smoothed"][0], torch.tensor([1 - 0.2 / 3, 0.1 / 3, 0.1 / 3]))
     assert (begun["uniform"] == 1 / 3).all() and begun["random"].min() < 0
     assert torch.equal(begun["random"], start_labels("random", classes, 3, 0))
-    first = quick(bars, "both", iterations=1, label_start="random")
+    first = quick(bars, "both", iterations=1, label_init="random")
     first.save(tmp_path / "labels.safetensors")
-    given = [quick(bars, "both", iterations=1, label_start=x) for x in (first.labels, tmp_path / "labels.safetensors")]
+    given = [quick(bars, "both", iterations=1, label_init=x) for x in (first.labels, tmp_path / "labels.safetensors")]
     assert torch.equal(given[0].labels, given[1].labels) and given[0].settings == given[1].settings
     assert (given[0].labels - first.labels).abs().max() <= 0.0101  # one step of Adam
 
@@ -357,7 +357,7 @@ def test_true_classes_of_base_examples_are_known_only_to_labels_that_begin_there
     options = {"base": 5, "inner_steps": 1}
     uniform = [quick(bars, "labels", source=source, **options).labels for source in (hidden, replace(bars, name="source"))]
     assert torch.equal(*uniform)
-    told = quick(bars, "labels", source=hidden, label_start="one-hot", **options)
+    told = quick(bars, "labels", source=hidden, label_init="one-hot", **options)
     numbers = {label: number for number, label in enumerate(dict.fromkeys(told.base_labels.tolist()))}
     assert told.labels.argmax(1).tolist() == [numbers[label] for label in told.base_labels.tolist()]
 
@@ -417,10 +417,11 @@ def test_every_order_visits_every_place_once(order):
     assert len(passes(order, 4, 10, torch.Generator().manual_seed(0))) == 10
 
 
-def test_step_sizes_go_with_their_minibatch_and_begin_again():
+def test_step_sizes_go_with_their_minibatch_and_their_mean_follows():
     data = TrainingSet(torch.zeros(4, 1, 2, 2), torch.zeros(4, 2), 2, "learned", (0.1, 0.2, 0.3, 0.4))
     seen = [(rows.tolist(), rate) for rows, rate in visits(data, 6, torch.Generator())]
-    assert seen[:4] == [([0, 1], 0.1), ([2, 3], 0.2), ([0, 1], 0.3), ([2, 3], 0.4)] and seen[4:] == seen[:2]
+    assert seen[:4] == [([0, 1], 0.1), ([2, 3], 0.2), ([0, 1], 0.3), ([2, 3], 0.4)]
+    assert seen[4:] == [([0, 1], 0.25), ([2, 3], 0.25)]
     mixed = visits(replace(data, order="across"), 4, torch.Generator().manual_seed(1))
     shuffled = [(rows.tolist(), rate) for rows, rate in mixed]
     assert sorted(shuffled) == sorted(seen[:4]) and shuffled != seen[:4]
@@ -493,7 +494,7 @@ def test_every_way_runs_from_the_command_line(command, bars_npz, tmp_path, learn
         ("--learn images --selection herding", "--selection: only with --learn labels"),
         ("--learn images --base-seed 3", "--base-seed: only with --learn labels"),
         ("--learn images --class-blind", "--balanced: only with --learn labels"),
-        ("--label-start random", "--label-start: only with --method dd"),
+        ("--label-init random", "--label-init: only with --method dd"),
         ("--fixed-start", "--fixed-start: only with --method dd"),
         ("--step-size 0.1", "--step-size: only with --method dd"),
         ("--method dd --step-size 0", "--step-size 0.0: must be above 0"),
@@ -501,7 +502,7 @@ def test_every_way_runs_from_the_command_line(command, bars_npz, tmp_path, learn
         ("--method dd --passes 0", "--passes 0: must be at least 1"),
         ("--method dd --inner-steps 0", "--inner-steps 0: must be at least 1"),
         ("--method dd --inner-steps 4", "--base-examples 6: must be a multiple of --inner-steps 4"),
-        ("--method dd --label-start nowhere", "--label-start 'nowhere': wanted one-hot, smoothed, uniform, random or a file"),
+        ("--method dd --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, random or a file"),
         ("--method dd --learn both --base-examples 7", "--base-examples 7: must be a multiple of the 3 classes"),
         ("--method dd --learn images --base-examples 2", "--base-examples 2: fewer than the 3 classes"),
     ],
@@ -527,5 +528,5 @@ def test_a_training_that_labels_do_not_have_is_refused(command, labels_file, opt
 
 
 def test_labels_of_the_wrong_shape_are_refused(bars):
-    with pytest.raises(InputError, match=r"--label-start: labels are \(6, 2\); wanted: finite numbers, \(6, 3\)"):
-        quick(bars, "both", label_start=torch.zeros(6, 2))
+    with pytest.raises(InputError, match=r"--label-init: labels are \(6, 2\); wanted: finite numbers, \(6, 3\)"):
+        quick(bars, "both", label_init=torch.zeros(6, 2))

@@ -196,7 +196,7 @@ def test_the_budget_is_kept(scene):
     assert count * cost <= 100_000 < (count + 1) * cost
     one, three = (affordable(scene, p | {"method": "expert", "ensemble": n}) for n in (1, 3))
     assert one // 3 == three
-    start = p | {"method": "unrolled", "label_start": "expert", "expert_iterations": 100}
+    start = p | {"method": "unrolled", "label_init": "expert", "expert_iterations": 100}
     spent = 100 * training_passes(scene, 128)
     rest = learning_passes(scene, "unrolled", 256)
     assert affordable(scene, start) == math.floor((100_000 - spent) / rest)

@@ -59,7 +59,7 @@ def test_smoke_needs_no_download_and_little_time():
 def test_label_sources_differ_in_nothing_but_the_labels():
     cells = study_runs("tableA1", "paper")
     assert len(cells) == 8 * 4 * 3
-    source = ("method", "label_smoothing", "label_start", "ensemble")
+    source = ("method", "label_smoothing", "label_init", "ensemble")
     for count, seed in {(count, seed) for _, count, seed in cells}:
         rivals = [run.parameters for (_, n, s), run in cells.items() if (n, s) == (count, seed)]
         common = [{name: value for name, value in p.items() if name not in source} for p in rivals]

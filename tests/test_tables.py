@@ -12,7 +12,6 @@ from labeldistill.catalogue import KNOWN
 from labeldistill.experiments import KINDS, dependencies, new_run
 from labeldistill.tables import FIGURE_NAMES, NAMES, SCALES, TABLES, cells, figure_runs, paper_numbers, runs_for
 
-ABSENT = {"table4": 6, "table10": 12, "table11": 4, "table12": 6, "table15": 2, "table17": 16}  # image distillation
 QUOTED = {"table1": 4, "table7": 4}
 
 
@@ -43,8 +42,8 @@ def test_every_number_of_the_paper_has_one_cell(every, repository):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_only_images_and_quotations_have_no_run(every, scale):
-    assert Counter(c.table for c in every[scale] if c.run is None) == Counter(ABSENT) + Counter(QUOTED)
+def test_every_number_has_a_run_and_some_are_quoted_or_times(every, scale):
+    assert [c for c in every[scale] if c.run is None] == []
     assert Counter(c.table for c in every[scale] if c.category == "quoted") == QUOTED
     assert {c.row for c in every[scale] if c.category == "quoted"} == {"DD", "SLDD"}
     assert {c.table for c in every[scale] if c.category == "time"} == {"table4"}
@@ -85,9 +84,13 @@ def test_scales_share_no_folder(tmp_path):
 
 def test_names_do_not_change(at):
     names = {
-        at("table1", "LD RR", "100", "MNIST").run.name: "distill-b4b40b38d1d4",
-        at("table3", "E → K (LD)", "10").run.name: "distill-4b8e92a26871",
-        at("table1", "Baseline LS", "500", "CIFAR-10").run.name: "baseline-2cbe83ed984c",
+        at("table1", "LD RR", "100", "MNIST").run.name: "distill-11b50e3a50d3",
+        at("table3", "E → K (LD)", "10").run.name: "distill-8a4020a76b82",
+        at("table1", "Baseline LS", "500", "CIFAR-10").run.name: "baseline-b0a0003b02df",
+        at("table14", "LeNet", "200", "CIFAR-10 LD").run.name: "transfer-ceb6f85dd702",
+        at("table9", "MNIST (LD)", "- 50").run.name: "sensitivity-5fdde7743bc8",
+        at("table4", "LD", "MNIST").run.name: "timing-57ab999942be",
+        at("table1", "DD", "100", "MNIST").run.name: "distill-7824f3f8eaad",
     }
     assert {found: stated for found, stated in names.items() if found != stated} == {}
 
@@ -105,6 +108,66 @@ def test_equal_runs_are_shared(at):
     baseline = at("table1", "Baseline RR", "50", "CIFAR-10").run
     assert at("table14", "AlexNet", "50", "CIFAR-10 baseline").run == baseline
     assert at("table13", "AlexNet", "100", "CUB to CIFAR-10 LD").run == at("table3", "B → C (LD)", "100").run
+
+
+def test_images_are_learned_once_and_used_everywhere(at):
+    ours = at("table1", "DD", "100", "MNIST").run
+    given = {"target": "mnist", "network": "lenet", "learn": "images", "method": "dd", "epochs": 100}
+    assert ours.parameters == KINDS["distill"].defaults | given
+    assert at("table1", "SLDD", "100", "MNIST").run.parameters == ours.parameters | {"learn": "both"}
+    same = [("table7", "DD", "100"), ("table11", "MNIST", "Optimized"), ("table12", "MNIST", "Original")]
+    assert {at(table, row, column, "MNIST" if row == "DD" else None).run for table, row, column in same} == {ours}
+    others = [("table10", "35"), ("table11", "Average of optimized"), ("table12", "Shuffled within epoch")]
+    assert [dependencies(at(table, "MNIST", column).run) for table, column in others] == [[ours]] * 3
+    coloured = at("table15", "CIFAR-10", "AlexNet").run
+    assert coloured == at("table1", "DD", "100", "CIFAR-10").run and coloured.parameters["step_size"] == 0.001
+    assert dependencies(at("table15", "CIFAR-10", "LeNet").run) == [coloured]
+
+
+def test_other_ways_to_train_on_images_are_told_apart(at):
+    told = ("test_optimizer", "test_order", "test_network", "test_steps")
+    ways = {
+        ("table11", "Average of optimized"): ("average", None, None, None),
+        ("table12", "Shuffled within epoch"): ("own", "within", None, None),
+        ("table12", "Shuffled across epochs"): ("own", "across", None, None),
+        ("table15", "LeNet"): ("own", None, "lenet", None),
+    }
+    for (table, column), way in ways.items():
+        assert tuple(at(table, "CIFAR-10", column).run.parameters[name] for name in told) == way
+
+
+def test_table_10_counts_steps_and_its_run_deviations(at):
+    found = [at("table10", "MNIST", column) for column in ("10", "30", "35")]
+    assert [cell.read for cell in found] == [f"deviations.{steps}.accuracy" for steps in ("-20", "+0", "+5")]
+    assert {tuple(cell.run.parameters["deviations"]) for cell in found} == {(-20, -15, -10, -5, 0, 5)}
+
+
+def test_times_are_of_the_published_lengths(at):
+    rows = {"DD": "dd", "LD": "second-order", "LD (RR)": "ridge", "Our DD": "second-order", "Our DD (RR)": "ridge"}
+    for row, method in rows.items():
+        run = at("table4", row, "MNIST").run
+        assert (run.kind, run.parameters["epochs"], run.parameters["method"]) == ("timing", 400, method)
+        assert run.parameters["learn"] == ("images" if "DD" in row else "labels")
+
+
+def test_table_17_learns_images_by_the_papers_methods(at):
+    run = at("table17", "CIFAR-10 (DD RR)", "50").run
+    given = {"learn": "images", "method": "ridge", "target": "cifar10", "network": "alexnet", "base_examples": 50, "epochs": 400}
+    assert run.parameters == KINDS["distill"].defaults | given
+
+
+def test_every_system_has_every_change_that_makes_sense():
+    changes = {}
+    for key, run in figure_runs("figure2", "paper").items():
+        change, _, data = key.partition(": ")
+        changes.setdefault(data, {})[change] = run
+    common = {"steps", "LeNet", "AlexNet", "ResNet-18", "adam", "sgd", "adamw"}
+    for system in ("LD", "LD RR"):
+        assert changes[f"MNIST ({system})"].keys() == common
+    for system in ("DD", "SLDD"):
+        found = changes[f"MNIST ({system})"]
+        assert found.keys() == common | {"own", "average", "within", "across", "adam, 300 steps"}
+        assert {run for name in found for run in dependencies(found[name])} == {found["own"]} and found["LeNet"] == found["own"]
 
 
 def test_trials_and_sets_are_runs_of_their_own(at):
@@ -165,17 +228,16 @@ def test_table_8_has_runs_of_equal_length_beside_its_cells():
     assert {run.parameters["iterations"] for run in figure_runs("table8", "short").values()} == {1960}
 
 
-def test_smoke_needs_no_download_and_little_time(every):
+def test_smoke_needs_no_download_and_little_time():
     runs = runs_for(NAMES, "smoke")
-    assert len(runs) < 100
+    assert len(runs) < 140
     for run in runs:
         p = run.parameters
         assert p["target"] == "digits" and p["source"] in (None, "letters") and p["base_examples"] in (10, 20)
         assert (p["seed"], p["base_seed"], p["selection"]) == (1234, None, "random")
         assert p.get("models", 2) == 2 and p.get("outer_batch", 64) == 64
-        assert p.get("epochs") in (None, 2) and p.get("iterations") in (None, 40)
-        assert p["channels"] == (3 if "alexnet" in (p["network"], p.get("test_network")) or p["image_size"] else None)
-    assert {c.run is None for c in every["smoke"]} == {True, False}
+        assert p.get("epochs") in (None, 1, 2) and p.get("iterations") in (None, 40)
+        assert p["channels"] == (3 if p["network"] == "alexnet" or p["image_size"] else None)
 
 
 @pytest.mark.parametrize("name", FIGURE_NAMES)

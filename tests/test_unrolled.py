@@ -257,11 +257,11 @@ def test_neither_test_part_nor_true_classes_are_looked_at(bars):
 def test_labels_begin_where_experts_end(bars):
     options = {"expert_iterations": 20, "temperature": 2}
     expert = distill(bars, COUNT, "expert", **options, network=user_networks.plain, device="cpu", seed=7, show_progress=False)
-    begun = quick(bars, iterations=1, label_start="expert", **options)
+    begun = quick(bars, iterations=1, label_init="expert", **options)
     assert (begun.labels - expert.labels).abs().max() < 0.03 < (begun.labels - 1 / 3).abs().max()
     assert begun.settings["stopping point"] == 20 and begun.settings["temperature"] == 2
-    told = quick(bars, iterations=1, label_start=expert.labels)
-    assert torch.equal(told.labels, begun.labels) and told.settings["label start"] == begun.settings["label start"]
+    told = quick(bars, iterations=1, label_init=expert.labels)
+    assert torch.equal(told.labels, begun.labels) and told.settings["label init"] == begun.settings["label init"]
 
 
 class Stop(Exception):
@@ -310,7 +310,7 @@ QUICK = ("--network", "user_networks:plain", "--device", "cpu", "--base-examples
 
 def test_windows_run_from_the_command_line(command, bars_npz, tmp_path):
     out = tmp_path / "labels.safetensors"
-    options = "--method unrolled --window 3 --inner-optimizer sgd --label-start expert --expert-iterations 9 --temperature 1"
+    options = "--method unrolled --window 3 --inner-optimizer sgd --label-init expert --expert-iterations 9 --temperature 1"
     done = command("distill", "--target", bars_npz, "--out", out, *options.split(), *QUICK)
     assert done.status == 0, done.err
     tested = command("evaluate", out, "--models", 1, "--device", "cpu")
@@ -326,7 +326,7 @@ def test_windows_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method unrolled --window 0", "--window 0: must be at least 1"),
         ("--method unrolled --inner-optimizer adamw", "--inner-optimizer 'adamw': wanted adam, sgd"),
         ("--method unrolled --passes 2", "--passes: only with --method dd"),
-        ("--method unrolled --label-start nowhere", "--label-start 'nowhere': wanted one-hot, smoothed, uniform, random"),
+        ("--method unrolled --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, random"),
         ("--method unrolled --learn both", "--method 'unrolled': with --learn both wanted dd"),
     ],
 )
