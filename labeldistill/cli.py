@@ -336,7 +336,7 @@ Results = Annotated[Path | None, typer.Option(help="Folder of results. Default: 
 
 @app.command("reproduce")
 def reproduce_command(
-    names: Annotated[list[str], typer.Argument(help="table1 ... table17, figure1 ... figure9, or all.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="table1 ... figure9, tableA1 ... figureA11, or all.", show_default=False)],
     scale: Scale = "smoke",
     engine: Annotated[str, typer.Option(help="inline (this machine) or snakemake (this machine or a cluster).")] = "inline",
     jobs: Annotated[int, typer.Option(help="Runs at once.")] = 1,

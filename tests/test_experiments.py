@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled
-from labeldistill.experiments import BASELINE, KINDS, LEARNING, Run, dependencies, new_run, perform, read_result, summary
+from labeldistill.experiments import BASELINE, LEARNING, Run, dependencies, new_run, perform, read_result, summary
+from labeldistill.studies import KINDS
 from labeldistill.tables import cells
 
 NOTEBOOKS = Path(__file__).parents[1] / "nbs" / "experiments"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labeldistill import load_distilled
-from labeldistill.experiments import KINDS
+from labeldistill.studies import KINDS
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = sorted((REPOSITORY / "nbs" / "experiments").glob("*.ipynb"))
@@ -144,6 +144,7 @@ def test_the_other_kinds_run_too(kind, bars_npz, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
     own = {"target": str(bars_npz), "base_examples": 6, "outer_batch": 32, "epochs": 2, "models": 1}
     own |= {"draws": 2, "every": 1, "stretch": 1}
+    own |= {"longest": 20, "points": 4, "experts": 1, "recipes": [{"count": 6}], "marks": [5], "curves": 1, "students": 1}
     given = {name: value for name, value in own.items() if name in KINDS[kind].defaults}
     cells = json.loads((REPOSITORY / "nbs" / "experiments" / KINDS[kind].notebook).read_text(encoding="utf-8"))["cells"]
     scope = {}

@@ -16,6 +16,7 @@ from labeldistill.comparison import Measurement, Spread, compare, count_verdicts
 from labeldistill.evaluation import Evaluation
 from labeldistill.experiments import SENSITIVITY, describe_evaluation
 from labeldistill.figures import DRAWINGS, Panel, by_scenario, draw_panel, gather, losses, save_panels
+from labeldistill.study_tables import EXHIBITS
 from labeldistill.tables import NAMES, TABLES, Cell, cells, figure_runs
 
 REPOSITORY = Path(__file__).parents[1]
@@ -324,7 +325,7 @@ def test_the_page_is_well_formed(which, pages):
     body = pages[which].removeprefix("<!DOCTYPE html>")
     root = ElementTree.fromstring(body)
     ids = [element.get("id") for element in root.iter() if element.get("id")]
-    assert len(ids) == len(set(ids)) and set(NAMES) <= set(ids)
+    assert len(ids) == len(set(ids)) and set(EXHIBITS) <= set(ids)
     assert len(root.findall(".//td/span[@class='paper']")) == 456
 
 
@@ -355,7 +356,7 @@ def test_small_scales_carry_a_warning(tmp_path):
 
 def test_every_table_and_figure_has_its_place():
     placed = [name for theme in report.THEMES for name in theme.names]
-    assert sorted(placed) == sorted(NAMES) == sorted(report.HEADINGS)
+    assert sorted(placed) == sorted(EXHIBITS) == sorted(report.HEADINGS)
 
 
 # figures

@@ -1,0 +1,74 @@
+"""Labels that lead students along experts' paths."""
+
+import pytest
+import torch
+
+from labeldistill.distillers import Schedule, distill_labels, epoch_draws, make_batch, start
+from labeldistill.labels import uniform_labels
+from labeldistill.matching import Matching, PathPlan, record_paths
+from labeldistill.networks import PLAIN
+from labeldistill.runs import Opening, Scene
+from labeldistill.windows import WindowPlan
+
+PLAN = PathPlan(experts=2, iterations=30, every=10, reach=2, batch=32)
+SCHEDULE = Schedule(12, 32, 10)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Scene("digits", 10, None, None, "lenet", None, 1, "cpu", Opening(None)).problem()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Scene("digits", 10, None, None, "lenet", None, 1, "cpu", Opening(None)).network
+
+
+@pytest.fixture(scope="module")
+def paths(network, problem):
+    return record_paths(network, problem, PLAN, 0)
+
+
+@pytest.fixture
+def method(network, paths):
+    return Matching(network, None, "cpu", PLAIN, uniform_labels(10, 10), WindowPlan(4), paths)
+
+
+def test_paths_are_of_different_experts_and_repeat(paths, network, problem):
+    assert paths.shape == (2, 4, sum(x.numel() for x in network.build(0).parameters()))
+    assert (paths[:, 1:] != paths[:, :-1]).any(-1).all() and not torch.equal(paths[0], paths[1])
+    assert torch.equal(paths, record_paths(network, problem, PLAN, 0))
+
+
+def test_students_begin_on_a_path_and_their_goal_lies_ahead_on_it(method, paths):
+    seen = set()
+    for seed in range(40):
+        segment = method.start(seed)
+        ((expert, first),) = [(e, t) for e in range(2) for t in range(2) if torch.equal(paths[e, t], segment.theta)]
+        assert torch.equal(segment.goal, paths[expert, first + 2])
+        seen.add((expert, first))
+    assert len(seen) == 4
+
+
+def test_the_gradient_is_that_of_the_distance_left(network, paths, problem):
+    plan = WindowPlan(4, "sgd")  # Adam's first steps are all but signs of gradients, which finite differences do not suit
+    method = Matching(network, None, "cpu", PLAIN, uniform_labels(10, 10), plan, paths)
+    state = start(problem, method, 0).state
+    batch = make_batch(problem, epoch_draws(problem, SCHEDULE, 0, 0, method.inner_steps)[0])
+    after, _ = method.step(state, batch)
+    gradient = after.adam.adam.mean / 0.1  # the first one is not clipped
+
+    def left(logits):
+        return method.step(state._replace(learned=logits), batch)[1][0]
+
+    for entry in gradient.abs().flatten().topk(3).indices.tolist():
+        nudge = torch.zeros(100).index_fill(0, torch.tensor([entry]), 0.05).reshape(10, 10)
+        slope = (left(state.learned + nudge) - left(state.learned - nudge)) / 0.1
+        assert float(slope) == pytest.approx(float(gradient.flatten()[entry]), rel=0.1)
+
+
+def test_every_iteration_takes_another_stretch(method, problem):
+    progress = distill_labels(problem, method, SCHEDULE, 0, show_progress=False)
+    assert progress.resets.tolist() == list(range(1, 13))
+    assert progress.curve.shape == (12, 2) and progress.best.accuracy > 0
+    assert not torch.equal(progress.state.learned, method.begin(problem))

@@ -1,0 +1,229 @@
+"""What studies are computed from, and how they are shown: with no results, and with made-up ones."""
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from labeldistill import InputError, report
+from labeldistill.catalogue import KNOWN
+from labeldistill.experiments import KINDS, Run, dependencies, new_run
+from labeldistill.experts import Trace, save_trace
+from labeldistill.studies import Recipe, choose_images, read_recipe
+from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_study, frontier, relative_to
+from labeldistill.study_sheets import SHEETS, Done, gather_study, head_to_head_sheet, make_sheet
+from labeldistill.study_tables import EXHIBITS, SCALES, STUDIES, all_runs, study_runs
+from labeldistill.tables import NAMES
+
+# what is computed
+
+
+def test_every_study_is_a_table_or_a_figure_with_a_name_of_its_own():
+    assert list(STUDIES) == sorted(STUDIES, key=lambda name: (name[:1] != "t", int(name.split("A")[1])))
+    assert set(STUDIES) == {*SHEETS, *STUDY_DRAWINGS} and not set(STUDIES) & set(NAMES) and EXHIBITS == (*NAMES, *STUDIES)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_runs_are_whole_unique_and_come_after_those_they_start_from(scale):
+    runs = all_runs(STUDIES, scale)
+    assert len({run.name for run in runs}) == len(runs)
+    for i, run in enumerate(runs):
+        assert run == new_run(run.kind, scale, run.parameters) and json.loads(json.dumps(run.parameters)) == run.parameters
+        assert all(needed in runs[:i] for needed in dependencies(run))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_recipe_can_be_followed(scale):
+    runs = [run for run in all_runs(STUDIES, scale) if "recipes" in run.parameters]
+    assert len(runs) == 16
+    for run in runs:
+        p = run.parameters
+        classes = torch.arange(10).repeat(p["base_examples"] // 10)
+        recipes = [read_recipe(given) for given in p["recipes"]]
+        assert len({json.dumps(given, sort_keys=True) for given in p["recipes"]}) == len(recipes)
+        for recipe in recipes:
+            points = recipe.point if isinstance(recipe.point, tuple) else (recipe.point or 0,)
+            assert max(points) < p["points"] and recipe.first + recipe.ensemble <= p["experts"]
+            assert len(choose_images(recipe, torch.rand(len(classes)), classes)) >= 0.9 * recipe.count
+
+
+def test_smoke_needs_no_download_and_little_time():
+    runs = all_runs(STUDIES, "smoke")
+    assert len(runs) < 30 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
+    assert all(run.parameters.get("budget", 0) <= 100_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
+
+
+def test_label_sources_differ_in_nothing_but_the_labels():
+    cells = study_runs("tableA1", "paper")
+    assert len(cells) == 8 * 4 * 3
+    source = ("method", "label_smoothing", "label_init", "ensemble")
+    for count, seed in {(count, seed) for _, count, seed in cells}:
+        rivals = [run.parameters for (_, n, s), run in cells.items() if (n, s) == (count, seed)]
+        common = [{name: value for name, value in p.items() if name not in source} for p in rivals]
+        assert len(rivals) == 8 and all(p == common[0] for p in common)
+
+
+def test_studies_share_their_traces_and_cells():
+    traces = {run for name in STUDIES for run in all_runs([name], "paper") if run.kind == "trace"}
+    assert len(traces) == 1
+    kinds, sources = (study_runs(name, "paper") for name in ("tableA3", "tableA1"))
+    assert {key[0] for key in kinds.keys() - sources.keys()} == {"Matched paths"}
+    assert all(sources[key] == kinds[key] for key in kinds.keys() & sources.keys())
+    distilled = [run for run in all_runs(["figureA1"], "paper") if run.kind == "distill"]
+    (ours,) = [run for run in distilled if run.parameters["method"] == "ridge"]
+    assert (ours.parameters["learn"], ours.parameters["epochs"], ours.parameters["models"]) == ("images", 400, 20)
+
+
+def test_studies_and_the_papers_tables_go_together():
+    both = all_runs(["table5", "tableA6"], "smoke")
+    assert {run.kind for run in both} == {"distill", "trace", "students"}
+
+
+@pytest.mark.parametrize("name, scale, wanted", [("tableA9", "smoke", "figureA11"), ("tableA1", "tiny", "smoke, short, paper")])
+def test_bad_names_are_refused(name, scale, wanted):
+    with pytest.raises(InputError, match=wanted) as error:
+        all_runs([name], scale)
+    assert "\n" not in str(error.value)
+
+
+# made-up results
+
+
+def store(run: Run, results: Path, found: dict) -> Path:
+    folder = run.folder(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps({"parameters": run.parameters, "results": {"kind": run.kind, **found}}))
+    return folder
+
+
+def accuracy(mean):
+    return {"mean": mean, "std": 1.0, "n": 2, "values": [mean - 1, mean + 1]}
+
+
+def follow(given: dict) -> dict:
+    "What a recipe might have given."
+    rng, recipe = random.Random(json.dumps(given)), Recipe(**given)
+    found = {"recipe": given, "steps": 50, "entropy": rng.random(), "validation_accuracy": 50.0, "recalls": [50.0] * 10}
+    point = recipe.point[0] if isinstance(recipe.point, list) else recipe.point
+    expert = {} if point is None else {"iterations": 2 ** (point + 3), "expert_accuracy": 50.0 + point}
+    return {**found, "point": point, **expert, "accuracy": accuracy(50 + 10 * rng.random())}
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory, distilled):
+    "Results of all studies at the smoke scale."
+    results, rng = tmp_path_factory.mktemp("results"), torch.Generator().manual_seed(0)
+    for run in all_runs(STUDIES, "smoke"):
+        if "recipes" in run.parameters:
+            store(run, results, {"found": [follow(given) for given in run.parameters["recipes"]]})
+        elif run.kind == "head_to_head":
+            tested = {"accuracy": accuracy(60.0), "validation_accuracy": 60.0}
+            folder = store(run, results, {"tests": {name: tested for name in run.parameters["augmentations"]}})
+            distilled.save(folder / "labels.safetensors")
+        elif run.kind == "trace":
+            rows = distilled.rows.tolist() + list(range(1000, 1394))
+            found = {"iterations": [1], "rows": rows, "classes": [i % distilled.labels.shape[1] for i in range(400)]}
+            logits = torch.randn(5, 14, 400, distilled.labels.shape[1], generator=rng)
+            trace = Trace(2 ** torch.arange(14), logits, torch.rand(5, 14, dtype=torch.float64))
+            save_trace(trace, store(run, results, found) / "trace.safetensors")
+    return results
+
+
+@pytest.mark.parametrize("name", STUDY_DRAWINGS)
+def test_figures_are_drawn_from_records(name, made_up, monkeypatch):
+    monkeypatch.setattr("labeldistill.study_figures.dataset_of", lambda done: Digits)
+    (panel,) = draw_study(name, made_up, "smoke")
+    assert (panel.title, panel.reason) == ("", "")
+    axes = panel.figure.axes
+    more = {"figureA2": 2, "figureA4": 2, "figureA5": 7, "figureA6": 2, "figureA8": 4, "figureA10": 4}
+    assert len(axes) == more.get(name, 1)
+    assert all(axis.lines or axis.collections or axis.patches or axis.images for axis in axes)
+
+
+class Digits:
+    images, classes = torch.zeros(2000, 1, 8, 8, dtype=torch.uint8), tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", STUDY_DRAWINGS)
+def test_figures_without_runs_say_so(name, tmp_path):
+    assert [(panel.figure, panel.reason) for panel in draw_study(name, tmp_path, "paper")] == [(None, "not run")]
+
+
+def test_the_first_figure_is_drawn_from_what_there_is(made_up, tmp_path):
+    run = study_runs("figureA1", "smoke")["Random"]
+    store(run, tmp_path, {"found": [follow(given) for given in run.parameters["recipes"]]})
+    (panel,) = draw_study("figureA1", tmp_path, "smoke")
+    assert panel.figure and panel.title == "not run: DD, Our DD, Our DD (RR)"
+
+
+def test_the_frontier_has_what_nothing_cheaper_beats():
+    costs, gains = torch.rand(2, 50, generator=torch.Generator().manual_seed(0)).numpy()
+    rows = frontier(costs, gains)
+    beaten = [any(costs[j] <= costs[i] and gains[j] > gains[i] for j in range(50)) for i in range(50)]
+    assert sorted(rows) == [i for i in range(50) if not beaten[i]] and (costs[rows][1:] > costs[rows][:-1]).all()
+
+
+def test_gains_are_over_the_control_with_as_many_images(made_up):
+    from labeldistill.study_figures import frame_of
+
+    frame = frame_of(gather_study("figureA9", made_up, "smoke"))
+    gains = relative_to(frame, frame["decile"].isna())
+    control = frame[frame["decile"].isna() & (frame["count"] == 10)]["values"].mean()
+    own = gains[(gains["count"] == 10) & (gains["decile"] == 3)]
+    assert own["difference"].tolist() == pytest.approx((own["values"] - control).tolist()) and len(own) == 2
+
+
+def test_labels_are_no_distance_from_the_experts_they_come_from():
+    trace = Trace(torch.tensor([1, 2]), torch.randn(3, 2, 8, 4), torch.zeros(3, 2))
+    apart = distances(trace.logits[:, 1, :5].mean(0).softmax(1), trace)
+    assert apart.shape == (2, 5) and apart[1].max() < 1e-3 < apart[0].min()
+
+
+# sheets
+
+
+def cell(way, seed, accuracies, validation):
+    run = new_run("head_to_head", "paper", {"base_seed": seed, "label_smoothing": sum(map(ord, way)) / 1e6})
+    tests = {"none": {"accuracy": {"values": accuracies}, "validation_accuracy": validation}}
+    return Done(run, {"tests": tests}, Path(run.name))
+
+
+def test_all_students_of_all_base_sets_count_and_validation_picks():
+    evidence = {
+        ("LD", 10, 0): cell("LD", 0, [60.0, 62.0], 70.0),
+        ("LD", 10, 1): cell("LD", 1, [64.0, 66.0], 71.0),
+        ("Expert", 10, 0): cell("Expert", 0, [80.0, 80.0], 69.0),
+        ("Expert", 10, 1): cell("Expert", 1, [80.0, 80.0], 71.5),
+    }
+    rows = dict(head_to_head_sheet(evidence, Path()).sections[0][1])
+    assert rows["LD"][0].text == "63.00 ± 2.58 (4)" and rows["Expert"][0].text == "80.00 ± 0.00 (4)"
+    assert rows["Picked by validation"][0].text == "LD: 63.00 ± 2.58 (4)"  # whatever the test says
+    unequal = head_to_head_sheet(evidence | {("Expert", 10, 1): None}, Path())
+    assert dict(unequal.sections[0][1])["Picked by validation"][0].text == "not run"
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_sheets_say_what_was_run(name, made_up, tmp_path):
+    full, empty = (make_sheet(name, results, "smoke", results / "report") for results in (made_up, tmp_path))
+    assert full.was_run and not empty.was_run
+    links = [note.link for _, rows in full.sections for _, notes in rows for note in notes if note.link]
+    assert links and all((made_up / "report" / link).resolve().exists() for link in links)
+    text = report.any_table(name, made_up, "smoke", made_up / "report")
+    assert len({line.count("|") for line in text.strip().splitlines()}) == 1 and re.search(r"\d ± \d", text)
+
+
+def test_the_home_page_shows_label_sources_once_there_are_any(made_up, tmp_path):
+    def block(results):
+        return report.readme_block(results, Path(), "results")
+
+    assert "Soft labels" not in block(tmp_path)
+    run = study_runs("tableA1", "paper")["LD", 10, 1234]
+    store(run, tmp_path, {"tests": {"none": {"accuracy": accuracy(60.0), "validation_accuracy": 60.0}}})
+    assert "### Soft labels" in block(tmp_path) and "[60.00 ± 1.41 (2)]" in block(tmp_path)
+
+
+def test_kinds_have_notebooks():
+    assert {KINDS[run.kind].notebook for run in all_runs(STUDIES, "paper")} >= {"trace.ipynb", "students.ipynb", "relabel.ipynb"}
