@@ -27,9 +27,10 @@ from .runs import Opening, Scene, baseline, distill, evaluate, learning_computat
 __all__ = ['Body', 'FURTHER', 'LEARNING', 'DISTILL', 'BASELINE', 'TESTED', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE',
            'TIMING', 'KINDS', 'Run', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine',
            'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'open_scene',
-           'run_gradient_variance', 'run_timing', 'seconds', 'new_run', 'dependencies', 'read_result', 'perform']
+           'run_gradient_variance', 'run_timing', 'seconds', 'defaults_of', 'new_run', 'dependencies', 'read_result',
+           'perform']
 
-# %% ../nbs/21_experiments.ipynb #88819cb6
+# %% ../nbs/21_experiments.ipynb #eb889574
 @dataclass(frozen=True)
 class Run:
     "One computation of the suite."
@@ -41,7 +42,7 @@ class Run:
     @cached_property
     def name(self) -> str:
         "Kind, and hash of the parameters that are not the kind's defaults."
-        defaults = KINDS[self.kind].defaults if self.kind in KINDS else {}
+        defaults = defaults_of(self.kind)
         own = {name: value for name, value in self.parameters.items() if name not in defaults or value != defaults[name]}
         text = json.dumps([self.kind, own], sort_keys=True)
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -313,6 +314,11 @@ KINDS: dict[str, Kind] = {
     "timing": Kind("timing.ipynb", run_timing, TIMING),
 }
 
+# %% ../nbs/21_experiments.ipynb #7b1abe15
+def defaults_of(kind: str) -> dict[str, Any]:
+    "Every parameter of a kind; none of a kind that is not listed."
+    return KINDS[kind].defaults if kind in KINDS else {}
+
 # %% ../nbs/21_experiments.ipynb #59f2c1ed
 def new_run(
     kind: str,  # a key of `KINDS`
@@ -335,7 +341,7 @@ def dependencies(run: Run) -> list[Run]:
         Run(kind, run.scale, {name: run.parameters[name] for name in KINDS[kind].defaults}) for kind in KINDS[run.kind].needs
     ]
 
-# %% ../nbs/21_experiments.ipynb #2003d713
+# %% ../nbs/21_experiments.ipynb #ecbdc8a5
 def read_result(
     folder: Path,
     run: Run | None = None,  # None: any
@@ -343,12 +349,14 @@ def read_result(
     "The record in a folder; None if there is none, if it is damaged, or if it is of another run."
     try:
         record = json.loads((Path(folder) / "result.json").read_text())
-        kind = record["results"]["kind"]
-        defaults, stated = KINDS[kind].defaults, record["parameters"]
-        parameters = {name: stated.get(name, default) for name, default in defaults.items()}  # it may be older than one of them
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        kind, stated = record["results"]["kind"], dict(record["parameters"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if run and (kind, parameters) != (run.kind, run.parameters) else record
+    if run is None:
+        return record
+    stated = defaults_of(kind) | stated  # it may be older than a parameter
+    same = kind == run.kind and all(name in stated and stated[name] == value for name, value in run.parameters.items())
+    return record if same else None
 
 # %% ../nbs/21_experiments.ipynb #5ee6aff7
 def perform(
