@@ -201,8 +201,9 @@ def test_all_students_of_all_base_sets_count_and_validation_picks():
     rows = dict(head_to_head_sheet(evidence, Path()).sections[0][1])
     assert rows["LD"][0].text == "63.00 ± 2.58 (4)" and rows["Expert"][0].text == "80.00 ± 0.00 (4)"
     assert rows["Picked by validation"][0].text == "LD: 63.00 ± 2.58 (4)"  # whatever the test says
-    unequal = head_to_head_sheet(evidence | {("Expert", 10, 1): None}, Path())
-    assert dict(unequal.sections[0][1])["Picked by validation"][0].text == "not run"
+    for missing in (("Expert", 10, 1), ("Unrolled", 10, 0)):  # a base set, or a whole way
+        unequal = head_to_head_sheet(evidence | {missing: None}, Path())
+        assert dict(unequal.sections[0][1])["Picked by validation"][0].text == "not run"
 
 
 @pytest.mark.parametrize("name", SHEETS)
