@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #9a038eb5
+# %% ../nbs/31_cli.ipynb #12bdbd62
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -150,7 +150,7 @@ def distill_command(
     from labeldistill.runs import check_writable, distill
 
     check_writable(out)
-    if resume and checkpoint and not (checkpoint / "checkpoint.safetensors").exists():
+    if resume and checkpoint and not any(checkpoint.glob("*.safetensors")):
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
     distilled = distill(
         *(target, base_examples, method, source, network),

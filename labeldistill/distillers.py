@@ -589,16 +589,19 @@ def readable(path: Path) -> Iterator[safe_open]:
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a checkpoint that can be read ({first_line(error)})") from error
 
-# %% ../nbs/12_distillers.ipynb #a6d1aa29
-def saved_settings(folder: str | Path) -> dict[str, Any]:
+# %% ../nbs/12_distillers.ipynb #ba6780b5
+def saved_settings(
+    folder: str | Path,
+    name: str = "checkpoint",  # of the file
+) -> dict[str, Any]:
     "Settings of the run whose checkpoint is in a folder; none if there is none. Raises `InputError`."
-    path = Path(folder) / "checkpoint.safetensors"
+    path = Path(folder) / f"{name}.safetensors"
     if not path.exists():
         return {}
     with readable(path) as file:
         return dict(json.loads((file.metadata() or {})["settings"]).items())
 
-# %% ../nbs/12_distillers.ipynb #661dc733
+# %% ../nbs/12_distillers.ipynb #2bd4602e
 class Checkpoint:
     "A run's file in a folder. A resumed run must have the same settings."
 
@@ -607,26 +610,27 @@ class Checkpoint:
         folder: str | Path,
         settings: dict[str, Any],  # of the run, as JSON
         resume: bool,  # continue from what is there
+        name: str = "checkpoint",  # of the file
     ):
-        self.path = Path(folder) / "checkpoint.safetensors"
+        self.path = Path(folder) / f"{name}.safetensors"
         self.settings = settings
         if not (Path(folder).is_dir() or Path(folder).absolute().parent.is_dir()) or Path(folder).is_file():
             raise InputError(f"--checkpoint '{folder}': wanted a folder, or a new one in a folder that is there")
         if self.path.exists() and not resume:
             raise InputError(f"'{folder}' holds a checkpoint: resume it (--resume) or choose another folder")
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Any) -> None:  # a tree of tensors
         "Writes the file, whole or not at all."
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in named_tensors(progress, "run").items()}
         with replacing(self.path) as part:
             save_file(tensors, part, {"settings": json.dumps(self.settings)})
 
-    def load(self, like: Progress) -> Progress | None:
+    def load(self, like: Any) -> Any:  # a tree of the same form, or None
         "The run as it was saved, on the devices of `like`; None if there is none. Raises `InputError`."
         if not self.path.exists():
             return None
-        saved = saved_settings(self.path.parent)
+        saved = saved_settings(self.path.parent, self.path.stem)
         with readable(self.path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             progress = from_named_tensors(like, "run", tensors)

@@ -34,7 +34,7 @@ from .selection import train_on_real
 # %% auto #0
 __all__ = ['TEMPERATURES', 'log_spaced', 'Trace', 'train_expert', 'train_experts', 'save_trace', 'load_trace', 'soften',
            'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank', 'ExpertPlan', 'expert_points',
-           'choose_labels', 'Choice', 'expert_labels']
+           'choose_labels', 'Choice', 'expert_labels', 'kept_choice']
 
 # %% ../nbs/15_experts.ipynb #9862b714
 def log_spaced(
@@ -252,3 +252,18 @@ def expert_labels(
     labels = trace_labels(trace, point, temperature, plan.top_k)
     steps, accuracy = best_steps(curve(labels, 3, marks))
     return Choice(labels, points[point], temperature, steps, accuracy, tuple(trace.accuracies[:, point].tolist()))
+
+# %% ../nbs/15_experts.ipynb #8eb0957b
+def kept_choice(
+    checkpoint: Checkpoint | None,  # its file
+    find: Callable[[], Choice],
+) -> Choice:
+    "The choice as it was kept; else as it is found now, and kept from then on. Raises `InputError`."
+    kept = checkpoint and checkpoint.load(Choice(*[torch.zeros(0)] * len(Choice._fields)))
+    if kept:
+        iterations, temperature, steps, accuracy, of_experts = (x.tolist() for x in kept[1:])
+        return Choice(kept.labels, int(iterations), temperature, int(steps), accuracy, tuple(of_experts))
+    found = find()
+    if checkpoint:
+        checkpoint.save(Choice(found.labels, *(torch.tensor(x, dtype=torch.float64) for x in found[1:])))
+    return found
