@@ -265,6 +265,18 @@ def test_labels_begin_where_experts_end(bars):
     assert torch.equal(told.labels, begun.labels) and told.settings["label init"] == begun.settings["label init"]
 
 
+def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars, monkeypatch):
+    seen, validate = [], distillers.validate
+
+    def watched(*arguments):
+        seen.append(len(arguments[-1].curve))
+        return validate(*arguments)
+
+    monkeypatch.setattr(distillers, "validate", watched)
+    quick(bars, iterations=15, outer_batch=42, window=25)  # two iterations an epoch
+    assert seen == [4, 8, 12, 15]
+
+
 class Stop(Exception):
     "The run is killed."
 
