@@ -944,5 +944,7 @@ d = { 'settings': { 'branch': 'main',
                                       'labeldistill.windows.Unrolled.training_set': ( 'windows.html#unrolled.training_set',
                                                                                       'labeldistill/windows.py'),
                                       'labeldistill.windows.WindowPlan': ('windows.html#windowplan', 'labeldistill/windows.py'),
+                                      'labeldistill.windows.check_probabilities': ( 'windows.html#check_probabilities',
+                                                                                    'labeldistill/windows.py'),
                                       'labeldistill.windows.clip': ('windows.html#clip', 'labeldistill/windows.py'),
                                       'labeldistill.windows.to_logits': ('windows.html#to_logits', 'labeldistill/windows.py')}}}

@@ -277,6 +277,14 @@ def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars, monkeypa
     assert seen == [4, 8, 12, 15]
 
 
+def test_labels_that_are_no_probabilities_are_refused(bars):
+    short = uniform_labels(COUNT, CLASSES)
+    short[2, 0] = 0.1
+    for labels in ("random", short, torch.tensor([[1.5, -0.5, 0.0]]).repeat(COUNT, 1)):
+        with pytest.raises(InputError, match="--label-init: with --method unrolled labels must be probabilities"):
+            quick(bars, label_init=labels)
+
+
 class Stop(Exception):
     "The run is killed."
 
