@@ -83,8 +83,8 @@ from .selection import Pool, select_rows
 from .windows import RULE_OF, Unrolled, WindowPlan
 
 # %% auto #0
-__all__ = ['NetworkName', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'EXPERT_BATCH', 'MANY_STEPS', 'at_least_one', 'one_of',
-           'check_writable', 'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset', 'network_for',
+__all__ = ['NetworkName', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'OUTER_BATCH', 'EXPERT_BATCH', 'MANY_STEPS', 'at_least_one',
+           'one_of', 'check_writable', 'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset', 'network_for',
            'check_same_shape', 'make_exam', 'check_way', 'number_or_auto', 'Wish', 'refuse', 'images_a_step',
            'first_images', 'first_labels', 'make_learner', 'make_schedule', 'learning_computation', 'distill', 'Work',
            'ask_experts', 'describe_experts', 'describe_choice', 'take_from_experts', 'begin_from_experts',
@@ -460,9 +460,10 @@ def make_learner(
     plan = Plan(wish.learn, schedule.inner_batch, decay_every=decay, **{k: x for k, x in given.items() if x is not None})
     return build(*common, labels, plan)
 
-# %% ../nbs/20_runs.ipynb #8276479b
+# %% ../nbs/20_runs.ipynb #84220f7f
 EPOCHS = {"expert": 5, "unrolled": 20}  # by default; of all others 400
-EXPERT_BATCH = 128  # real images in a step of an expert
+OUTER_BATCH = 1024  # real images in an iteration, as in the paper
+EXPERT_BATCH = 128  # in a step of an expert
 
 
 def make_schedule(
@@ -493,7 +494,7 @@ def learning_computation(
         precision, compile = "fp32" if precision == "auto" else precision, bool(compile)
     return scene.computation(calls, precision, compile)
 
-# %% ../nbs/20_runs.ipynb #e2d67e67
+# %% ../nbs/20_runs.ipynb #3d10bb14
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
     base_examples: int = 100,  # N
@@ -518,7 +519,7 @@ def distill(
     selection: str = "random",  # how base examples are chosen, see the selection notebook
     epochs: int | None = None,  # over the target's training part; None: see `EPOCHS`, unless `iterations` is given
     iterations: int | None = None,  # instead of epochs; of "expert" the longest training of an expert
-    outer_batch: int = 1024,  # N_o; an expert's own is `EXPERT_BATCH`
+    outer_batch: int | None = None,  # N_o; None: `OUTER_BATCH`; an expert's is always `EXPERT_BATCH`
     target_size: int | None = None,  # training examples used; with `iterations`, validation examples counted; None: all
     seed: int = 1234,
     base_seed: int | None = None,  # of the choice of base examples; None: `seed`
@@ -541,6 +542,8 @@ def distill(
     wish.check(source=source, balanced=balanced, base_seed=base_seed, selection=None if selection == "random" else selection)
     one_of("head", head, {None: 0, **HEADS})
     at_least_one(base_examples=base_examples, epochs=epochs, iterations=iterations, outer_batch=outer_batch)
+    if method == "expert" and outer_batch not in (None, EXPERT_BATCH):
+        raise InputError(f"--outer-batch {outer_batch}: with --method expert it is {EXPERT_BATCH}")
     if epochs and iterations:
         raise InputError("--epochs and --iterations: give one of them")
     if resume and not checkpoint:
@@ -553,7 +556,7 @@ def distill(
     )
     batch = images_a_step(wish, base_examples, scene.classes) if wish.is_dd else inner_batch_size(base_examples, scene.classes)
     own = wish.experts().iterations if method == "expert" and not epochs else None
-    outer_batch = EXPERT_BATCH if method == "expert" else outer_batch
+    outer_batch = EXPERT_BATCH if method == "expert" else outer_batch or OUTER_BATCH
     schedule = make_schedule(scene, method, batch, epochs, iterations or own, outer_batch)
     if resume and precision == "auto":  # on whatever machine it began
         kept = saved_settings(checkpoint) or saved_settings(checkpoint, "experts")
