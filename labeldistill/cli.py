@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #9a038eb5
+# %% ../nbs/31_cli.ipynb #8d4206e4
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -129,7 +129,9 @@ def distill_command(
         typer.Option(help="Passes over the target's training part. Default: 400; of unrolled 20, of expert at most 5."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations, instead of epochs.")] = None,
-    outer_batch: Annotated[int, typer.Option(help="Real images per iteration; an expert takes 128.")] = 1024,
+    outer_batch: Annotated[
+        int | None, typer.Option(help="Real images per iteration; an expert takes 128 and no others. Default: 1024.")
+    ] = None,
     target_size: Annotated[
         int | None, typer.Option(help="Training examples to use; with --iterations, validation examples counted. Default: all.")
     ] = None,
@@ -150,7 +152,7 @@ def distill_command(
     from labeldistill.runs import check_writable, distill
 
     check_writable(out)
-    if resume and checkpoint and not (checkpoint / "checkpoint.safetensors").exists():
+    if resume and checkpoint and not any(checkpoint.glob("*.safetensors")):
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
     distilled = distill(
         *(target, base_examples, method, source, network),

@@ -570,14 +570,16 @@ def validate(
     found = torch.tensor(steps), torch.tensor(accuracy, dtype=torch.float64), torch.tensor(iteration)
     return progress._replace(best=Best(map_tensors(Tensor.cpu, learned), *found))
 
-# %% ../nbs/12_distillers.ipynb #2637214d
+# %% ../nbs/12_distillers.ipynb #3816e4f6
 def epochs_between_validations(
     problem: Problem,
     schedule: Schedule,
+    inner_steps: int | None = None,  # training steps in an iteration, as in `Method`
 ) -> int:
-    "Five, as in the paper, but never less than 100 iterations."
+    "Five, as in the paper; fewer in a run under forty epochs, so that it has eight; but never less than 100 training steps."
     per_epoch = -(-len(problem.images) // schedule.outer_batch)
-    return max(5, -(-100 // per_epoch))
+    epochs = -(-schedule.iterations // per_epoch)
+    return max(min(5, epochs // 8), -(-100 // (per_epoch * (inner_steps or 1))))
 
 # %% ../nbs/12_distillers.ipynb #0cea410f
 @contextmanager
@@ -589,16 +591,19 @@ def readable(path: Path) -> Iterator[safe_open]:
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a checkpoint that can be read ({first_line(error)})") from error
 
-# %% ../nbs/12_distillers.ipynb #a6d1aa29
-def saved_settings(folder: str | Path) -> dict[str, Any]:
+# %% ../nbs/12_distillers.ipynb #ba6780b5
+def saved_settings(
+    folder: str | Path,
+    name: str = "checkpoint",  # of the file
+) -> dict[str, Any]:
     "Settings of the run whose checkpoint is in a folder; none if there is none. Raises `InputError`."
-    path = Path(folder) / "checkpoint.safetensors"
+    path = Path(folder) / f"{name}.safetensors"
     if not path.exists():
         return {}
     with readable(path) as file:
         return dict(json.loads((file.metadata() or {})["settings"]).items())
 
-# %% ../nbs/12_distillers.ipynb #661dc733
+# %% ../nbs/12_distillers.ipynb #2bd4602e
 class Checkpoint:
     "A run's file in a folder. A resumed run must have the same settings."
 
@@ -607,26 +612,27 @@ class Checkpoint:
         folder: str | Path,
         settings: dict[str, Any],  # of the run, as JSON
         resume: bool,  # continue from what is there
+        name: str = "checkpoint",  # of the file
     ):
-        self.path = Path(folder) / "checkpoint.safetensors"
+        self.path = Path(folder) / f"{name}.safetensors"
         self.settings = settings
         if not (Path(folder).is_dir() or Path(folder).absolute().parent.is_dir()) or Path(folder).is_file():
             raise InputError(f"--checkpoint '{folder}': wanted a folder, or a new one in a folder that is there")
         if self.path.exists() and not resume:
             raise InputError(f"'{folder}' holds a checkpoint: resume it (--resume) or choose another folder")
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Any) -> None:  # a tree of tensors
         "Writes the file, whole or not at all."
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in named_tensors(progress, "run").items()}
         with replacing(self.path) as part:
             save_file(tensors, part, {"settings": json.dumps(self.settings)})
 
-    def load(self, like: Progress) -> Progress | None:
+    def load(self, like: Any) -> Any:  # a tree of the same form, or None
         "The run as it was saved, on the devices of `like`; None if there is none. Raises `InputError`."
         if not self.path.exists():
             return None
-        saved = saved_settings(self.path.parent)
+        saved = saved_settings(self.path.parent, self.path.stem)
         with readable(self.path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             progress = from_named_tensors(like, "run", tensors)
@@ -657,7 +663,7 @@ def from_named_tensors(
         return tensors[name].to(like.device)
     return type(like)(*(from_named_tensors(part, f"{name}.{field}", tensors) for field, part in like._asdict().items()))
 
-# %% ../nbs/12_distillers.ipynb #e0b6efd8
+# %% ../nbs/12_distillers.ipynb #8c1d1947
 def distill_labels(
     problem: Problem,
     method: Method,
@@ -669,7 +675,7 @@ def distill_labels(
     "Learns labels, or images; the result is `best` of what is returned. Raises `InputError`."
     progress = start(problem, method, seed)
     progress = (checkpoint and checkpoint.load(progress)) or progress
-    loop, every = Loop(problem, method, schedule, seed), epochs_between_validations(problem, schedule)
+    loop, every = Loop(problem, method, schedule, seed), epochs_between_validations(problem, schedule, method.inner_steps)
     with tqdm(total=schedule.iterations, initial=len(progress.curve), unit="it", disable=not show_progress) as bar:
         if method.computation.compile:
             bar.set_postfix_str("compiling")

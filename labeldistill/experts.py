@@ -34,7 +34,7 @@ from .selection import train_on_real
 # %% auto #0
 __all__ = ['TEMPERATURES', 'log_spaced', 'Trace', 'train_expert', 'train_experts', 'save_trace', 'load_trace', 'soften',
            'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank', 'ExpertPlan', 'expert_points',
-           'choose_labels', 'Choice', 'expert_labels']
+           'choose_labels', 'Choice', 'expert_labels', 'kept_choice']
 
 # %% ../nbs/15_experts.ipynb #9862b714
 def log_spaced(
@@ -193,7 +193,7 @@ def expert_points(
     "The points at which an expert is looked at: the one that is wished, or a dozen."
     return [plan.iterations] if plan.iterations else log_spaced(min(10, longest), longest, 12)
 
-# %% ../nbs/15_experts.ipynb #23aca539
+# %% ../nbs/15_experts.ipynb #aa6a6d81
 def choose_labels(
     trace: Trace,
     plan: ExpertPlan,
@@ -202,18 +202,21 @@ def choose_labels(
 ) -> tuple[int, float]:
     "The point (0 to T - 1) and the temperature with the best score; what is given stays, a single candidate is not scored."
     count, first = len(trace.iterations), plan.temperature or 1.0
-    temperatures = [first] if plan.temperature else [t for t in TEMPERATURES if t != first]
-    total = count + len(temperatures)
-    with tqdm(total=total, desc="choosing labels", unit="candidate", disable=not show_progress) as bar:
+    others = [] if plan.temperature else [t for t in TEMPERATURES if t != first]
+    if count == 1 and not others:
+        return 0, first
+    scores: dict[tuple[int, float], float] = {}
+    with tqdm(total=count + len(others), desc="choosing labels", unit="candidate", disable=not show_progress) as bar:
 
-        def scored(point: int, temperature: float) -> float:
+        def look(point: int, temperature: float) -> None:
+            scores[point, temperature] = score(trace_labels(trace, point, temperature, plan.top_k))
             bar.update()
-            return score(trace_labels(trace, point, temperature, plan.top_k))
 
-        scores = {(point, first): scored(point, first) for point in range(count)} if total > 2 else {(0, first): 0.0}
-        point, _ = max(scores, key=scores.get)
-        if not plan.temperature:
-            scores |= {(point, t): scored(point, t) for t in temperatures}
+        for point in range(count):
+            look(point, first)
+        best, _ = max(scores, key=scores.get)
+        for temperature in others:
+            look(best, temperature)
     return max(scores, key=scores.get)
 
 # %% ../nbs/15_experts.ipynb #8c0e3f2c
@@ -252,3 +255,18 @@ def expert_labels(
     labels = trace_labels(trace, point, temperature, plan.top_k)
     steps, accuracy = best_steps(curve(labels, 3, marks))
     return Choice(labels, points[point], temperature, steps, accuracy, tuple(trace.accuracies[:, point].tolist()))
+
+# %% ../nbs/15_experts.ipynb #8eb0957b
+def kept_choice(
+    checkpoint: Checkpoint | None,  # its file
+    find: Callable[[], Choice],
+) -> Choice:
+    "The choice as it was kept; else as it is found now, and kept from then on. Raises `InputError`."
+    kept = checkpoint and checkpoint.load(Choice(*[torch.zeros(0)] * len(Choice._fields)))
+    if kept:
+        iterations, temperature, steps, accuracy, of_experts = (x.tolist() for x in kept[1:])
+        return Choice(kept.labels, int(iterations), temperature, int(steps), accuracy, tuple(of_experts))
+    found = find()
+    if checkpoint:
+        checkpoint.save(Choice(found.labels, *(torch.tensor(x, dtype=torch.float64) for x in found[1:])))
+    return found

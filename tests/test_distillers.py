@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import user_networks
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labeldistill import baseline, distill, distillers, evaluate
 from labeldistill.data import InputError, split
-from labeldistill.distillers import METHODS, Batch, Checkpoint, Schedule, State, distill_labels
+from labeldistill.distillers import METHODS, Batch, Checkpoint, Schedule, State, distill_labels, epochs_between_validations
 from labeldistill.labels import adam_start
 from labeldistill.monitor import monitor_start
 from labeldistill.networks import make_network
@@ -181,7 +184,8 @@ def validations(monkeypatch):
     [
         pytest.param(84, 250, [100, 200, 250], id="one iteration an epoch: every hundred, and the end"),
         pytest.param(28, 250, [102, 204, 250], id="three iterations an epoch: whole epochs, at least a hundred iterations"),
-        pytest.param(2, 450, [210, 420, 450], id="forty-two iterations an epoch: every five epochs"),
+        pytest.param(2, 450, [126, 252, 378, 450], id="forty-two iterations an epoch: a short run, a hundred apart"),
+        pytest.param(4, 525, [105, 210, 315, 420, 525], id="twenty-five epochs of twenty-one iterations: every five epochs"),
         pytest.param(84, 1, [1], id="a single iteration is validated"),
         pytest.param(84, 100, [100], id="an end that falls on a validation is validated once"),
     ],
@@ -192,6 +196,22 @@ def test_validation_comes_every_five_epochs_but_a_hundred_iterations_apart_and_a
     learned = quick(bars, iterations=iterations, outer_batch=outer_batch, base=3)
     assert validations == expected
     assert learned.settings["best iteration"] in expected
+
+
+@pytest.mark.parametrize("outer_batch", [1024, 250])
+@pytest.mark.parametrize("inner_steps", [None, 20, 30])
+def test_runs_of_the_papers_length_are_validated_every_five_epochs(outer_batch, inner_steps):
+    problem, per_epoch = SimpleNamespace(images=range(50_000)), -(-50_000 // outer_batch)
+    for epochs in (40, 100, 400):
+        schedule = Schedule(epochs * per_epoch, outer_batch, 10)
+        assert epochs_between_validations(problem, schedule, inner_steps) == 5
+
+
+@given(st.integers(8, 1000), st.integers(1, 300), st.integers(1, 60))
+def test_runs_of_any_length_are_validated_at_least_eight_times_unless_that_is_too_often(epochs, per_epoch, inner_steps):
+    problem, schedule = SimpleNamespace(images=range(per_epoch)), Schedule(epochs * per_epoch, 1, 10)
+    every = epochs_between_validations(problem, schedule, inner_steps)
+    assert epochs // every >= 8 or (every - 1) * per_epoch * inner_steps < 100 <= every * per_epoch * inner_steps
 
 
 def test_the_labels_with_the_best_validation_are_kept(bars, monkeypatch):

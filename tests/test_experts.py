@@ -7,6 +7,7 @@ import pytest
 import torch
 import user_networks
 from scipy.spatial.distance import jensenshannon
+from tqdm.auto import tqdm
 
 from labeldistill import distill, evaluate, load_distilled
 from labeldistill.data import InputError, generator, normalisation, split, stream
@@ -187,14 +188,17 @@ def test_the_search_finds_the_point_and_then_the_temperature(wanted):
         (ExpertPlan(iterations=3, temperature=2.0), 1, 0),
     ],
 )
-def test_what_is_given_is_not_searched_for(plan, points, asked):
+def test_what_is_given_is_not_searched_for_and_the_bar_fills(plan, points, asked, monkeypatch):
     scores = []
 
     def score(labels):
         scores.append(labels)
         return float(len(scores) == 2)
 
-    point, temperature = choose_labels(made_up(points), plan, score, show_progress=False)
+    bars = []
+    monkeypatch.setattr("labeldistill.experts.tqdm", lambda **named: bars.append(tqdm(**named)) or bars[-1])
+    point, temperature = choose_labels(made_up(points), plan, score)
+    assert [(bar.n, bar.total) for bar in bars] == ([(asked, asked)] if asked else [])
     assert len(scores) == asked and (plan.temperature is None or temperature == plan.temperature)
     if asked:
         assert torch.equal(trace_labels(made_up(points), point, temperature), scores[1])
@@ -345,6 +349,8 @@ def test_experts_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method expert --ensemble 0", "--ensemble 0: must be at least 1"),
         ("--method expert --top-k -1", "--top-k -1: must be at least 0"),
         ("--method expert --top-k 4", "--top-k 4: must be 0 to 3, the number of classes"),
+        ("--method expert --outer-batch 64", "--outer-batch 64: with --method expert it is 128"),
+        ("--method expert --outer-batch 0", "--outer-batch 0: must be at least 1"),
         ("--method expert --window 5", "--window: only with --method unrolled"),
         ("--method expert --label-init uniform", "--label-init: only with --method dd or unrolled"),
         ("--method expert --learn images", "--method 'expert': with --learn images wanted ridge, second-order, dd"),

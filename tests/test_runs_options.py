@@ -14,7 +14,7 @@ from labeldistill.catalogue import load
 from labeldistill.cli import main
 from labeldistill.data import Dataset, InputError, Normalisation, Split, split
 from labeldistill.evaluation import Evaluation, Exam
-from labeldistill.runs import shorten
+from labeldistill.runs import OUTER_BATCH, shorten
 
 
 def tiny(channels, image_size, classes):
@@ -126,6 +126,12 @@ def test_only_the_examples_that_count_are_seen(monkeypatch):
     unseen = torch.tensor(sorted(set(range(len(digits))) - seen))
     digits.images[unseen] = 255 - digits.images[unseen]
     assert torch.equal(quick(target=digits, target_size=64, epochs=1, iterations=None).labels, run.labels)
+
+
+def test_an_iteration_takes_1024_real_images_unless_told_and_an_expert_takes_its_own():
+    assert quick(outer_batch=None, iterations=1).settings["outer batch"] == OUTER_BATCH == 1024
+    with pytest.raises(InputError, match="--outer-batch 64: with --method expert it is 128"):
+        quick(method="expert")
 
 
 # Seeds and selection

@@ -13,6 +13,7 @@ from labeldistill import distill, distillers, evaluate, load_distilled
 from labeldistill.data import InputError, Normalisation, split
 from labeldistill.distillers import Draw, InPlace, Loop, Problem, Schedule, epoch_draws, make_batch, start
 from labeldistill.evaluation import Exam, LinearHead, Student
+from labeldistill.experts import expert_labels
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.networks import PLAIN, make_network
 from labeldistill.windows import REACH, Unrolled, WindowPlan, clip, to_logits
@@ -264,6 +265,26 @@ def test_labels_begin_where_experts_end(bars):
     assert torch.equal(told.labels, begun.labels) and told.settings["label init"] == begun.settings["label init"]
 
 
+def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars, monkeypatch):
+    seen, validate = [], distillers.validate
+
+    def watched(*arguments):
+        seen.append(len(arguments[-1].curve))
+        return validate(*arguments)
+
+    monkeypatch.setattr(distillers, "validate", watched)
+    quick(bars, iterations=15, outer_batch=42, window=25)  # two iterations an epoch
+    assert seen == [4, 8, 12, 15]
+
+
+def test_labels_that_are_no_probabilities_are_refused(bars):
+    short = uniform_labels(COUNT, CLASSES)
+    short[2, 0] = 0.1
+    for labels in ("random", short, torch.tensor([[1.5, -0.5, 0.0]]).repeat(COUNT, 1)):
+        with pytest.raises(InputError, match="--label-init: with --method unrolled labels must be probabilities"):
+            quick(bars, label_init=labels)
+
+
 class Stop(Exception):
     "The run is killed."
 
@@ -287,6 +308,41 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(bars, tmp_path, monkeypatc
     assert torch.equal(resumed.labels, whole.labels) and resumed.settings == whole.settings
     with pytest.raises(InputError, match="was made with window = 4, not 3"):
         quick(bars, checkpoint=tmp_path / "kept", resume=True, **(options | {"window": 3}))
+
+
+def test_a_resumed_run_begins_with_the_experts_labels_that_were_kept(bars, tmp_path, monkeypatch):
+    options = {"iterations": 30, "outer_batch": 84, "label_init": "expert", "expert_iterations": 10, "temperature": 2}
+    whole, kept = quick(bars, **options), tmp_path / "kept"
+
+    def stopped(self, *arguments):
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "iterate", stopped)
+        with pytest.raises(Stop):
+            quick(bars, checkpoint=kept, **options)
+    assert [file.name for file in kept.iterdir()] == ["experts.safetensors"]
+    with pytest.raises(InputError, match="holds a checkpoint"):
+        quick(bars, checkpoint=kept, **options)
+    monkeypatch.setattr("labeldistill.experts.train_on_real", stopped)  # no expert is trained any more
+    for _ in range(2):  # continued; then found finished
+        resumed = quick(bars, checkpoint=kept, resume=True, **options)
+        assert torch.equal(resumed.labels, whole.labels) and resumed.settings == whole.settings
+    with pytest.raises(InputError, match="was made with expert temperature = 2"):
+        quick(bars, checkpoint=kept, resume=True, **(options | {"temperature": 3}))
+
+
+def test_a_checkpoint_asks_for_the_plan_of_the_experts_not_for_what_came_of_it(bars, tmp_path, monkeypatch):
+    options = {"label_init": "expert", "expert_iterations": 10, "temperature": 2, "checkpoint": tmp_path}
+    first = quick(bars, **options)
+    (tmp_path / "experts.safetensors").unlink()
+
+    def elsewhere(*arguments, **named):
+        found = expert_labels(*arguments, **named)
+        return found._replace(labels=found.labels + 1e-7, accuracy=found.accuracy + 1e-9)
+
+    monkeypatch.setattr("labeldistill.runs.expert_labels", elsewhere)
+    assert torch.equal(quick(bars, resume=True, **options).labels, first.labels)
 
 
 def test_labels_that_become_nan_are_reported_with_their_iteration(problem):
