@@ -101,7 +101,7 @@ def test_the_budget_pays_for_every_way(scale):
         method = run.parameters["method"]
         if seed == 1234 and count == 500 and method in ("expert", "unrolled"):
             scene = lay_out(run.parameters | {"target": "digits"}, "cpu")
-            scene.split = Split(scene.split.train, torch.zeros(10_000, dtype=torch.int64), scene.split.test)  # as many as MNIST has
+            scene.split = Split(scene.split.train, torch.zeros(10_000, dtype=torch.int64), scene.split.test)  # as MNIST
             p, iterations = run.parameters, within(run.parameters["budget"], prices_of(scene, run.parameters))
             assert iterations >= ((p["expert_iterations"] or 100) if method == "expert" else 80)
 
