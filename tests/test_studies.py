@@ -20,17 +20,19 @@ from labeldistill.studies import (
     SCENE,
     ChangingHead,
     ClassExam,
+    Prices,
     Recipe,
-    affordable,
     choose_images,
     lay_out,
     learning_passes,
     make_labels,
     of_decile,
     passes,
+    prices_of,
     read_recipe,
     shift,
     training_passes,
+    within,
     without_class,
 )
 
@@ -190,21 +192,23 @@ def test_iterations_cost_what_their_real_images_cost_at_least(method, least, mos
     assert least * 256 < learning_passes(scene, method, 256) < most * 256
 
 
-def test_the_budget_is_kept(scene):
-    p = HEAD_TO_HEAD | {"method": "ridge", "outer_batch": 256, "budget": 100_000}
-    count, cost = affordable(scene, p), learning_passes(scene, "ridge", 256)
-    assert count * cost <= 100_000 < (count + 1) * cost
-    one, three = (affordable(scene, p | {"method": "expert", "ensemble": n}) for n in (1, 3))
-    assert one // 3 == three
-    start = p | {"method": "unrolled", "label_init": "expert", "expert_iterations": 100}
-    spent = 100 * training_passes(scene, 128)
-    rest = learning_passes(scene, "unrolled", 256)
-    assert affordable(scene, start) == math.floor((100_000 - spent) / rest)
+@pytest.mark.parametrize("price", [{}, {"experts": 30.0, "choice": 500.0}, {"validation": 700.0, "every": 7}])
+def test_the_budget_is_kept(price):
+    prices = Prices(11.0, **price)
+    count = within(10_000, prices)
+    assert prices.total(count) <= 10_000 < prices.total(count + 1)
 
 
-def test_a_budget_for_nothing_is_refused(scene):
-    with pytest.raises(InputError, match="budget 10: one iteration costs"):
-        affordable(scene, HEAD_TO_HEAD | {"method": "ridge", "budget": 10})
+def test_several_experts_cost_as_much_each(scene):
+    one, three = (prices_of(scene, HEAD_TO_HEAD | {"method": "expert", "ensemble": n}) for n in (1, 3))
+    assert three.iteration == pytest.approx(3 * one.iteration)
+    start = HEAD_TO_HEAD | {"method": "unrolled", "label_init": "expert", "expert_iterations": 100}
+    assert prices_of(scene, start | {"ensemble": 3}).experts == pytest.approx(300 * training_passes(scene, 128))
+
+
+def test_a_budget_for_nothing_is_refused():
+    with pytest.raises(InputError, match="budget 10: one iteration and what comes with it cost 11 passes"):
+        within(10, Prices(11.0))
 
 
 # runs
@@ -250,7 +254,7 @@ def test_recipes_beyond_the_pool_end_the_run_before_it_trains(results):
 
 
 def test_labels_are_made_within_the_budget_and_tested_alike(results):
-    common = {"base_examples": 10, "budget": 20_000, "outer_batch": 64, "augmentations": ["none", "move"], **QUICK}
+    common = {"base_examples": 10, "budget": 100_000, "outer_batch": 64, "augmentations": ["none", "move"], **QUICK}
     true, _ = go("head_to_head", common, results)
     learned, folder = go("head_to_head", common | {"method": "ridge"}, results)
     assert true["entropy"] == 0 and "iterations" not in true and true["tests"].keys() == {"none", "move"}

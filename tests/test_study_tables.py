@@ -10,9 +10,10 @@ import torch
 
 from labeldistill import InputError, report
 from labeldistill.catalogue import KNOWN
+from labeldistill.data import Split
 from labeldistill.experiments import KINDS, Run, dependencies, new_run
 from labeldistill.experts import Trace, save_trace
-from labeldistill.studies import Recipe, choose_images, read_recipe
+from labeldistill.studies import Recipe, choose_images, lay_out, prices_of, read_recipe, within
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_study, frontier, relative_to
 from labeldistill.study_sheets import SHEETS, Done, gather_study, head_to_head_sheet, make_sheet
 from labeldistill.study_tables import EXHIBITS, SCALES, STUDIES, all_runs, study_runs
@@ -53,7 +54,7 @@ def test_every_recipe_can_be_followed(scale):
 def test_smoke_needs_no_download_and_little_time():
     runs = all_runs(STUDIES, "smoke")
     assert len(runs) < 30 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
-    assert all(run.parameters.get("budget", 0) <= 100_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
+    assert all(run.parameters.get("budget", 0) <= 200_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
 
 
 def test_label_sources_differ_in_nothing_but_the_labels():
@@ -75,6 +76,34 @@ def test_studies_share_their_traces_and_cells():
     distilled = [run for run in all_runs(["figureA1"], "paper") if run.kind == "distill"]
     (ours,) = [run for run in distilled if run.parameters["method"] == "ridge"]
     assert (ours.parameters["learn"], ours.parameters["epochs"], ours.parameters["models"]) == ("images", 400, 20)
+
+
+@pytest.mark.parametrize("scale", ["short", "paper"])
+def test_our_distilled_images_are_those_of_a_table_of_the_paper(scale):
+    distilled = {run for run in all_runs(["figureA1"], scale) if run.kind == "distill" and run.parameters["method"] != "dd"}
+    assert len(distilled) == 2 and distilled <= set(all_runs(["table17"], scale))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_sources_of_images_are_labelled_at_the_same_iterations(scale):
+    experts = {tuple(run.parameters[name] for name in ("longest", "points")) for run in study_runs("figureA1", scale).values()}
+    assert len(experts) == 1
+
+
+def test_base_sets_have_seeds_of_their_own():
+    runs = study_runs("tableA1", "paper")
+    assert all(run.parameters["seed"] == seed and run.parameters["base_seed"] is None for (_, _, seed), run in runs.items())
+
+
+@pytest.mark.parametrize("scale", ["short", "paper"])
+def test_the_budget_pays_for_every_way(scale):
+    for (_, count, seed), run in study_runs("tableA1", scale).items():
+        method = run.parameters["method"]
+        if seed == 1234 and count == 500 and method in ("expert", "unrolled"):
+            scene = lay_out(run.parameters | {"target": "digits"}, "cpu")
+            scene.split = Split(scene.split.train, torch.zeros(10_000, dtype=torch.int64), scene.split.test)  # as MNIST
+            p, iterations = run.parameters, within(run.parameters["budget"], prices_of(scene, run.parameters))
+            assert iterations >= ((p["expert_iterations"] or 100) if method == "expert" else 80)
 
 
 def test_studies_and_the_papers_tables_go_together():
