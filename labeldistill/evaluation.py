@@ -256,7 +256,7 @@ ORDERS = {
     "across": "the steps of all passes shuffled",
 }
 
-# %% ../nbs/07_evaluation.ipynb #6d6aa0ac
+# %% ../nbs/07_evaluation.ipynb #0816e83a
 PLAIN_SGD: MakeOptimizer = partial(torch.optim.SGD, lr=0.0, fused=True)  # for step sizes of one's own
 
 
@@ -281,7 +281,7 @@ def random_rows(
         rows = minibatches(len(data.images), data.inner_batch, min(1000, steps - done), rng)
         yield from rows.to(data.images.device)
 
-# %% ../nbs/07_evaluation.ipynb #2b1ae09c
+# %% ../nbs/07_evaluation.ipynb #b848596c
 def visits(
     data: TrainingSet,
     steps: int,
@@ -434,7 +434,7 @@ def candidate_steps(
         return [10, 25, 75, 101, 201, 301, 501, 701, 1001, 1201, 1501, 1701]
     return sorted({10, 25, 75, *range(50, 1001, 50)})
 
-# %% ../nbs/07_evaluation.ipynb #ab9cc598
+# %% ../nbs/07_evaluation.ipynb #efad3e75
 def validation_curve(
     student: Student,
     data: TrainingSet,
@@ -443,8 +443,10 @@ def validation_curve(
     show_progress: bool = True,
     candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
 ) -> dict[int, float]:  # steps -> per cent
-    "Validation accuracy at each of the candidate numbers of steps, along one training run."
-    candidates = candidates or candidate_steps(len(data.images))
+    "Validation accuracy at each of the candidate numbers of steps, along one training run. Raises `InputError`."
+    candidates = candidate_steps(len(data.images)) if candidates is None else candidates
+    if not candidates or candidates[0] < 1 or candidates != sorted(set(candidates)):
+        raise InputError(f"numbers of steps {candidates}: must rise, from at least 1")
     rows = minibatches(len(data.images), data.inner_batch, candidates[-1], generator(seed, "steps"))
     found, bar = {}, tqdm(rows.to(data.images.device), "choosing steps", disable=not show_progress)
     with random_layers(seed, "steps"):
@@ -454,16 +456,17 @@ def validation_curve(
                 found[step] = validation.accuracy(student)
     return found
 
-# %% ../nbs/07_evaluation.ipynb #bcc9b5ab
+# %% ../nbs/07_evaluation.ipynb #82639650
 def choose_steps(
     student: Student,
     data: TrainingSet,
     validation: Exam,
     seed: int,
     show_progress: bool = True,
+    candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
-    "The number of training steps with the best validation accuracy along one training run."
-    return best_steps(validation_curve(student, data, validation, seed, show_progress))
+    "The number of training steps with the best validation accuracy along one training run. Raises `InputError`."
+    return best_steps(validation_curve(student, data, validation, seed, show_progress, candidates))
 
 # %% ../nbs/07_evaluation.ipynb #249fdc0e
 def best_steps(

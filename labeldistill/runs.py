@@ -92,17 +92,17 @@ __all__ = ['NetworkName', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'OUTER_BATCH',
            'check_optimizer', 'evaluate', 'open_target', 'baseline', 'target_classes', 'FullEvaluation', 'train_full',
            'show', 'datasets', 'write_record', 'peak_memory', 'git']
 
-# %% ../nbs/20_runs.ipynb #dba62bec
+# %% ../nbs/20_runs.ipynb #37f470d9
 NetworkName = str | Callable[..., nn.Module]  # a name, "package.module:factory", or the factory
 
-# %% ../nbs/20_runs.ipynb #17ee50dd
+# %% ../nbs/20_runs.ipynb #e9764a31
 def at_least_one(**numbers: int | None) -> None:
     "Raises `InputError` for the first number below 1; None is not looked at."
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise InputError(f"--{name.replace('_', '-')} {number}: must be at least 1")
 
-# %% ../nbs/20_runs.ipynb #800476a0
+# %% ../nbs/20_runs.ipynb #07050a44
 def one_of(
     option: str,  # for the message
     value: str | None,
@@ -112,7 +112,7 @@ def one_of(
     if value not in allowed:
         raise InputError(f"--{option} '{value}': wanted {', '.join(filter(None, allowed))}")
 
-# %% ../nbs/20_runs.ipynb #a26eeaaa
+# %% ../nbs/20_runs.ipynb #355b629c
 def check_writable(path: Path) -> None:
     "Raises `InputError` unless a file can be written at `path`; leaves nothing behind."
     try:
@@ -124,7 +124,7 @@ def check_writable(path: Path) -> None:
     except OSError as error:
         raise InputError(f"--out '{path}': cannot be written ({error.strerror})") from error
 
-# %% ../nbs/20_runs.ipynb #8d710ad9
+# %% ../nbs/20_runs.ipynb #d429ae59
 class Opening(NamedTuple):
     "How data sets are to be opened."
 
@@ -132,7 +132,7 @@ class Opening(NamedTuple):
     image_size: int | None = None  # resize to this many pixels a side
     channels: int | None = None  # convert to grey (1) or colour (3)
 
-# %% ../nbs/20_runs.ipynb #2ae31748
+# %% ../nbs/20_runs.ipynb #7966af05
 def choose_place(device: str) -> torch.device:
     "The device to compute on: made the current GPU, or a CPU on which memory is kept from then on. Raises `InputError`."
     place = choose_device(device)
@@ -142,7 +142,7 @@ def choose_place(device: str) -> torch.device:
         keep_memory()
     return place
 
-# %% ../nbs/20_runs.ipynb #9745edb7
+# %% ../nbs/20_runs.ipynb #f87af1bf
 class Scene:
     "Target, base examples and network of one run. Raises `InputError` if they do not go together."
 
@@ -208,7 +208,7 @@ class Scene:
         real, images = self.exam("train"), self.inputs() if images is None else images.to(self.device)
         return Problem(images, real.images, real.labels, self.normalise, self.exam("valid"), self.classes)
 
-# %% ../nbs/20_runs.ipynb #513f1e2b
+# %% ../nbs/20_runs.ipynb #09c24607
 def shorten(
     parts: Split,
     size: int | None,  # real examples used; None: all
@@ -225,7 +225,7 @@ def shorten(
     kept = min(size - 1, max(1, round(size * valid / (train + valid)))) if count_validation else valid
     return parts._replace(train=parts.train[: size - kept if count_validation else size], valid=parts.valid[:kept])
 
-# %% ../nbs/20_runs.ipynb #d9abf75c
+# %% ../nbs/20_runs.ipynb #b53dad26
 def open_dataset(
     option: str,  # "target" or "source", for messages
     dataset: str | Path | Dataset,
@@ -239,7 +239,7 @@ def open_dataset(
     except InputError as error:
         raise InputError(f"--{option}: {error}") from error
 
-# %% ../nbs/20_runs.ipynb #fe440ee8
+# %% ../nbs/20_runs.ipynb #a90002aa
 def network_for(
     dataset: Dataset,
     network: NetworkName,
@@ -250,7 +250,7 @@ def network_for(
     _, channels, size, _ = dataset.images.shape
     return make_network(network, channels, size, len(dataset.classes), last_layer, init)
 
-# %% ../nbs/20_runs.ipynb #b8bdd9e3
+# %% ../nbs/20_runs.ipynb #ddb2982f
 def check_same_shape(
     source: Dataset,
     target: Dataset,
@@ -260,7 +260,7 @@ def check_same_shape(
     if a != b:
         raise InputError(f"--source '{source.name}': images are {a}, the target's {b}; --channels and --image-size convert")
 
-# %% ../nbs/20_runs.ipynb #436dd0b9
+# %% ../nbs/20_runs.ipynb #23a632c3
 def make_exam(
     dataset: Dataset,
     rows: Tensor,  # of the part
@@ -270,7 +270,7 @@ def make_exam(
     "The exam on some rows of a data set, on the device."
     return Exam(dataset.images[rows].to(device), dataset.labels[rows].to(device), normalise)
 
-# %% ../nbs/20_runs.ipynb #65ea8929
+# %% ../nbs/20_runs.ipynb #d62df1d6
 LEARNERS: dict[tuple[str, str], type[Method]] = {
     **{("labels", name): method for name, method in METHODS.items()},
     ("labels", "unrolled"): Unrolled,
@@ -291,7 +291,7 @@ def check_way(
     if method not in allowed:
         raise InputError(f"--method '{method}': with --learn {learn} wanted {', '.join(allowed)}")
 
-# %% ../nbs/20_runs.ipynb #ac14abc0
+# %% ../nbs/20_runs.ipynb #11b0a916
 def number_or_auto(
     option: str,  # for the message
     value: float | str | None,
@@ -308,7 +308,7 @@ def number_or_auto(
         raise InputError(f"--{option} '{value}': wanted auto or a {'whole ' if kind is int else ''}number above 0")
     return number
 
-# %% ../nbs/20_runs.ipynb #db27ac39
+# %% ../nbs/20_runs.ipynb #64b70fd7
 class Wish(NamedTuple):
     "What is to be learned, by which method; what follows matters for some methods only. None: their default."
 
@@ -374,7 +374,7 @@ class Wish(NamedTuple):
         if self.starts_from_expert and self.makes_images:
             raise InputError("--label-init expert: only with --learn labels")
 
-# %% ../nbs/20_runs.ipynb #3d72bf68
+# %% ../nbs/20_runs.ipynb #86fed58f
 EXPERT_OPTIONS = ("expert_iterations", "temperature", "ensemble")
 
 
@@ -388,7 +388,7 @@ def refuse(
         if value is not None and not fits:
             raise InputError(f"--{name.replace('_', '-')}: only with {remedy}")
 
-# %% ../nbs/20_runs.ipynb #747acaff
+# %% ../nbs/20_runs.ipynb #637cf152
 def images_a_step(
     wish: Wish,
     count: int,  # N
@@ -403,7 +403,7 @@ def images_a_step(
         raise InputError(f"--base-examples {count}: must be a multiple of {wanted}")
     return count // wish.inner_steps
 
-# %% ../nbs/20_runs.ipynb #54ededd2
+# %% ../nbs/20_runs.ipynb #b9377750
 def first_images(
     scene: Scene,
     wish: Wish,
@@ -416,7 +416,7 @@ def first_images(
     shape = (count, *scene.target.images.shape[1:])
     return noise_images(shape, seed, None if wish.is_dd else scene.normalise)
 
-# %% ../nbs/20_runs.ipynb #ccf7b207
+# %% ../nbs/20_runs.ipynb #b4be5a0e
 def first_labels(
     scene: Scene,
     wish: Wish,
@@ -435,7 +435,7 @@ def first_labels(
     classes = target_classes(scene.base, scene.target) if speaks_of_classes else classes_in_turn(count, scene.classes)
     return start_labels(start if isinstance(start, Tensor) else str(start), classes, scene.classes, seed)
 
-# %% ../nbs/20_runs.ipynb #cc804e3c
+# %% ../nbs/20_runs.ipynb #60ee5f3a
 def make_learner(
     scene: Scene,
     wish: Wish,
@@ -478,7 +478,7 @@ def make_schedule(
     per_epoch = -(-len(scene.split.train) // outer_batch)
     return Schedule(iterations or (epochs or EPOCHS.get(method, 400)) * per_epoch, outer_batch, inner_batch)
 
-# %% ../nbs/20_runs.ipynb #bda473b0
+# %% ../nbs/20_runs.ipynb #2decdcef
 MANY_STEPS = ("dd", "unrolled", "expert")
 
 
@@ -589,7 +589,7 @@ class Work(NamedTuple):
         "A file of the run, if it keeps one."
         return Checkpoint(self.folder, settings, self.resume, name) if self.folder else None
 
-# %% ../nbs/20_runs.ipynb #7fc0dde4
+# %% ../nbs/20_runs.ipynb #09639f0e
 def ask_experts(
     work: Work,
     plan: ExpertPlan,
@@ -605,7 +605,7 @@ def ask_experts(
     students, seed = HEADS[work.settings["head"]](scene.network, scene.device, work.computation), work.settings["seed"]
     return expert_labels(scene.network, students, work.problem, schedule, plan, seed, checkpoint, work.show_progress)
 
-# %% ../nbs/20_runs.ipynb #396a8db0
+# %% ../nbs/20_runs.ipynb #49cbc446
 def describe_experts(plan: ExpertPlan) -> dict[str, Any]:
     "What experts' labels depend on, as JSON."
     auto = {"expert iterations": plan.iterations or "auto", "expert temperature": plan.temperature or "auto"}
@@ -617,7 +617,7 @@ def describe_choice(found: Choice) -> dict[str, Any]:
     chosen = {"stopping point": found.iterations, "temperature": found.temperature}
     return chosen | {"expert accuracies": list(found.expert_accuracies)}
 
-# %% ../nbs/20_runs.ipynb #551dfb91
+# %% ../nbs/20_runs.ipynb #071e0bd9
 def take_from_experts(
     work: Work,
     wish: Wish,
@@ -667,7 +667,7 @@ def learn_by_iterations(
         fixed_start=first_seed(seed) if method.fixed_start else None,
     )
 
-# %% ../nbs/20_runs.ipynb #0ae5a9d5
+# %% ../nbs/20_runs.ipynb #05654022
 def describe_run(
     scene: Scene,
     method: str,
@@ -688,7 +688,7 @@ def describe_run(
         "seed": seed,
     }
 
-# %% ../nbs/20_runs.ipynb #d988be6d
+# %% ../nbs/20_runs.ipynb #aeb73dac
 def describe_wish(
     wish: Wish,
     method: Method,
@@ -700,7 +700,7 @@ def describe_wish(
         facts |= method.plan._asdict() | {"label init": hashlib.sha256(start).hexdigest()}
     return facts
 
-# %% ../nbs/20_runs.ipynb #14e00686
+# %% ../nbs/20_runs.ipynb #d3e61556
 def thin_curve(
     curve: Tensor,  # (iterations, 2): loss, error
     most: int = 400,
@@ -710,7 +710,7 @@ def thin_curve(
     ends = torch.tensor([len(stretch) for stretch in stretches]).cumsum(0)
     return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)
 
-# %% ../nbs/20_runs.ipynb #684ad757
+# %% ../nbs/20_runs.ipynb #63c348e1
 def as_artefact(
     scene: Scene,
     settings: dict[str, Any],
@@ -744,7 +744,7 @@ def as_artefact(
         **found,
     )
 
-# %% ../nbs/20_runs.ipynb #b527f71b
+# %% ../nbs/20_runs.ipynb #5d726306
 def choose_optimizer(
     optimizer: str | MakeOptimizer | None,
     rates: tuple[float, ...],  # learned step sizes
@@ -758,13 +758,13 @@ def choose_optimizer(
         raise InputError(f"--optimizer {name}: no step sizes were learned here; wanted {', '.join(OPTIMIZERS)}")
     return name, PLAIN_SGD, rates if name == "own" else (sum(rates) / len(rates),)
 
-# %% ../nbs/20_runs.ipynb #6c5a7f28
+# %% ../nbs/20_runs.ipynb #6f23542e
 def check_optimizer(optimizer: str | MakeOptimizer | None) -> None:
     "Raises `InputError` unless it is an optimiser of some distilled data set."
     if optimizer not in (None, "own", "average"):
         find_optimizer(optimizer)
 
-# %% ../nbs/20_runs.ipynb #e103a5aa
+# %% ../nbs/20_runs.ipynb #7cef339d
 def evaluate(
     distilled: DistilledDataset | str | Path,  # or the file
     target: str | Path | Dataset | None = None,  # whose test part; None: the one the labels were made for
@@ -809,7 +809,7 @@ def evaluate(
     accuracies = evaluate_students(learned, make_optimizer, data, exam, steps, models, seed, show_progress, start)
     return Evaluation(*accuracies, steps, head, recipe.name, name, seed, computation.precision, order)
 
-# %% ../nbs/20_runs.ipynb #b9a604b7
+# %% ../nbs/20_runs.ipynb #96b24674
 def open_target(
     target: str | Path | Dataset,
     distilled: DistilledDataset,
@@ -825,7 +825,7 @@ def open_target(
         raise InputError(f"--target '{dataset.name}': images are {tuple(dataset.images.shape[1:])}, the base images {shape}")
     return dataset
 
-# %% ../nbs/20_runs.ipynb #b4b2ca74
+# %% ../nbs/20_runs.ipynb #d5f76f28
 def baseline(
     target: str | Path | Dataset,
     base_examples: int = 100,  # N
@@ -837,6 +837,7 @@ def baseline(
     balanced: bool | None = None,
     selection: str = "random",
     optimizer: str | MakeOptimizer = "adam",
+    marks: list[int] | None = None,  # numbers of steps to choose from, rising; None: `candidate_steps`
     models: int = 20,
     seed: int = 1234,
     base_seed: int | None = None,  # of the choice of base examples; None: `seed`
@@ -865,13 +866,13 @@ def baseline(
 
     plain = HEADS[head](scene.network, scene.device)
     student = Student(plain, make_optimizer, stream(seed, "steps network"))
-    steps, _ = choose_steps(student, data, scene.exam("valid"), seed, show_progress)
+    steps, _ = choose_steps(student, data, scene.exam("valid"), seed, show_progress, marks)
     computation = scene.computation(models * steps, precision, compile)
     learned = HEADS[head](scene.network, scene.device, computation)
     accuracies = evaluate_students(learned, make_optimizer, data, scene.exam("test"), steps, models, seed, show_progress)
     return Evaluation(*accuracies, steps, head, scene.network.name, str(optimizer), seed, computation.precision)
 
-# %% ../nbs/20_runs.ipynb #8f6448b2
+# %% ../nbs/20_runs.ipynb #244909a1
 def target_classes(
     base: BaseSet,
     target: Dataset,
@@ -884,7 +885,7 @@ def target_classes(
         raise InputError(f"the base examples have {len(seen)} classes, more than the {len(target.classes)} of '{target.name}'")
     return torch.tensor([seen.index(label) for label in base.labels.tolist()])
 
-# %% ../nbs/20_runs.ipynb #43f40732
+# %% ../nbs/20_runs.ipynb #9b93b0da
 @dataclass(frozen=True, eq=False)
 class FullEvaluation:
     "A network trained on real data, and its accuracy."
@@ -902,7 +903,7 @@ class FullEvaluation:
         kept = {key: value for key, value in vars(self).items() if key != "module"}
         return kept | {"validation_accuracies": list(self.validation_accuracies)}
 
-# %% ../nbs/20_runs.ipynb #9af450c7
+# %% ../nbs/20_runs.ipynb #2d05b341
 def train_full(
     target: str | Path | Dataset,
     network: NetworkName = "lenet",
@@ -928,7 +929,7 @@ def train_full(
     accuracy = test.accuracy(full.module)
     return FullEvaluation(accuracy, full.accuracies, len(parts.train), epochs, recipe.name, seed, full.module)
 
-# %% ../nbs/20_runs.ipynb #031195a5
+# %% ../nbs/20_runs.ipynb #d6732599
 def show(
     distilled: DistilledDataset | str | Path,  # or the file
     out: str | Path,  # picture to write: .png, .svg or .pdf
@@ -944,7 +945,7 @@ def show(
         draw_distilled(distilled).savefig(part, dpi=150, format=out.suffix[1:])
     return out
 
-# %% ../nbs/20_runs.ipynb #a0c30f58
+# %% ../nbs/20_runs.ipynb #b5fe0c49
 def datasets(
     data_root: str | Path | None = None,
 ) -> list[dict[str, Any]]:
@@ -963,7 +964,7 @@ def datasets(
         for name, known in KNOWN.items()
     ]
 
-# %% ../nbs/20_runs.ipynb #9c60bb93
+# %% ../nbs/20_runs.ipynb #c5538490
 def write_record(
     path: Path,
     parameters: dict[str, Any],  # what the run was told
@@ -993,7 +994,7 @@ def write_record(
         part.write_text(json.dumps(record, indent=1) + "\n")
     return record
 
-# %% ../nbs/20_runs.ipynb #6d340112
+# %% ../nbs/20_runs.ipynb #19a4389f
 def peak_memory() -> float:
     "Largest resident size of this process so far, in MB."
     import resource
@@ -1001,7 +1002,7 @@ def peak_memory() -> float:
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(kilobytes / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
-# %% ../nbs/20_runs.ipynb #12ae9690
+# %% ../nbs/20_runs.ipynb #e7a4889c
 def git(*arguments: str) -> str | None:
     "What git says about the working folder; None where there is no repository or no git."
     try:

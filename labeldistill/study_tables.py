@@ -31,8 +31,8 @@ class Study(NamedTuple):
     after: str  # what it corresponds to in Qin et al.; "" if nothing
     parts: dict[Hashable, Part]  # the runs by what they are
 
-# %% ../nbs/24_study_tables.ipynb #a2f1176c
-BUDGET = 12_000_000  # passes
+# %% ../nbs/24_study_tables.ipynb #c85f55a4
+BUDGET = 8_000_000  # passes
 
 WAYS: dict[str, Part] = {
     "True labels": {"method": "true"},
@@ -203,8 +203,8 @@ SMALL: dict[str, Part] = {  # by kind
 }
 SMALL_EXPERT = {"expert_iterations": 40, "temperature": 1.0}  # nothing is chosen
 
-# %% ../nbs/24_study_tables.ipynb #620c87bb
-SHORTER = {"longest": 10, "budget": 4, "epochs": 10}  # divisors
+# %% ../nbs/24_study_tables.ipynb #45f3d965
+SHORTER = {"longest": 10, "budget": 2, "epochs": 10}  # divisors
 SHORT_EXPERT = {"expert_iterations": 400, "temperature": 1.0}
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled
-from labeldistill.experiments import BASELINE, LEARNING, Run, dependencies, new_run, perform, read_result, summary
+from labeldistill.experiments import BASELINE, LEARNING, Place, Run, dependencies, learn, new_run, perform, read_result, summary
 from labeldistill.studies import KINDS
 from labeldistill.tables import cells
 
@@ -96,7 +96,7 @@ def test_defaults_are_those_of_the_verbs(verb, options):
     own = {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
     elsewhere = {"device", "data_root", "checkpoint", "resume", "show_progress", "compile"}
     assert options.keys() == own.keys() - elsewhere
-    stated = {"target": "digits", "epochs": 400}
+    stated = {"target": "digits", "epochs": 400, "outer_batch": 1024}
     assert {name: value for name, value in options.items() if own[name] != value}.items() <= stated.items()
 
 
@@ -234,6 +234,27 @@ def test_baseline_gives_what_the_verb_gives(small, results):
     options = {"label_smoothing": 0.1, "models": 1, "device": "cpu", "show_progress": False}
     tested = baseline(small["target"], 6, **options)
     assert found["accuracy"]["values"] == list(tested.accuracies) and found["steps"] == tested.steps
+
+
+def test_a_baseline_chooses_among_the_steps_that_are_given(small, results):
+    common = {"target": small["target"], "base_examples": 6, "models": 1}
+    assert go("baseline", common | {"marks": [3, 7]}, results)["steps"] in (3, 7)
+    for marks in ([], [7, 3], [0, 3], [3, 3]):
+        with pytest.raises(InputError, match="must rise, from at least 1"):
+            go("baseline", common | {"marks": marks}, results)
+
+
+@pytest.mark.parametrize("method", ["expert", "unrolled"])
+def test_the_papers_epochs_and_outer_batch_are_for_its_own_methods(method, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("labeldistill.experiments.distill", lambda **options: asked.update(options))
+    place = Place(Path(), "cpu", False)
+    learn(LEARNING | {"method": method}, place)
+    assert asked["epochs"] is None and asked["outer_batch"] is None
+    learn(LEARNING | {"method": method, "epochs": 3, "outer_batch": 128}, place)
+    assert asked["epochs"] == 3 and asked["outer_batch"] == 128
+    learn(LEARNING, place)
+    assert asked["epochs"] == 400 and asked["outer_batch"] == 1024
 
 
 def test_dependencies_are_named_by_their_parameters(small):

@@ -23,6 +23,7 @@ from labeldistill.evaluation import (
     validation_curve,
 )
 from labeldistill.experts import (
+    STOPPING_POINTS,
     TEMPERATURES,
     ExpertPlan,
     Trace,
@@ -204,11 +205,11 @@ def test_what_is_given_is_not_searched_for_and_the_bar_fills(plan, points, asked
         assert torch.equal(trace_labels(made_up(points), point, temperature), scores[1])
 
 
-def test_points_are_what_is_wished_or_a_dozen():
+def test_points_are_what_is_wished_or_spaced_evenly_by_factors():
     assert expert_points(ExpertPlan(iterations=37), 100) == [37]
     assert expert_points(ExpertPlan(), 4) == [4]
     points = expert_points(ExpertPlan(), 1955)
-    assert len(points) == 12 and (points[0], points[-1]) == (10, 1955)
+    assert len(points) == STOPPING_POINTS and (points[0], points[-1]) == (10, 1955)
 
 
 def test_a_mean_curve_is_the_mean_of_curves_and_the_first_of_equals_is_best(network, problem):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeldistill import InputError, load_distilled
+from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
 from labeldistill.experiments import new_run, perform
 from labeldistill.experts import Trace, load_trace, soften
@@ -23,8 +24,9 @@ from labeldistill.studies import (
     Prices,
     Recipe,
     choose_images,
+    iteration_passes,
     lay_out,
-    learning_passes,
+    learner_of,
     make_labels,
     of_decile,
     passes,
@@ -175,6 +177,33 @@ def test_recalls_agree_with_accuracy(scene):
     assert isinstance(exam, Exam)
 
 
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        {"count": "a"},
+        {"count": 0},
+        {"draw": -1},
+        {"decile": 0},
+        {"swap": 0},
+        {"top_k": 1.5},
+        {"temperature": 0},
+        {"temperature": "hot"},
+        {"smoothing": 2},
+        {"without_images": -1},
+    ],
+)
+def test_recipes_with_impossible_values_are_refused(faulty):
+    with pytest.raises(InputError, match=f"recipe: {next(iter(faulty))} .*: must be"):
+        read_recipe(faulty)
+
+
+def test_classes_that_there_are_not_cannot_be_left_out(trace):
+    with pytest.raises(InputError, match="without_images 99: the pool has no image of that class"):
+        choose_images(Recipe(2, without_images=99), torch.zeros(len(CLASSES)), CLASSES)
+    with pytest.raises(InputError, match="without_label 99: must be 0 to"):
+        make_labels(Recipe(without_label=99), trace, CLASSES)
+
+
 # budget
 
 
@@ -189,10 +218,17 @@ def test_training_costs_two_to_three_passes_an_image(scene):
 
 @pytest.mark.parametrize("method, least, most", [("second-order", 2, 4), ("ridge", 1, 2)])
 def test_iterations_cost_what_their_real_images_cost_at_least(method, least, most, scene):
-    assert least * 256 < learning_passes(scene, method, 256) < most * 256
+    schedule = Schedule(1, 256, scene.inner_batch)
+    assert least * 256 < iteration_passes(scene, learner_of(scene, method, schedule), schedule) < most * 256
 
 
-@pytest.mark.parametrize("price", [{}, {"experts": 30.0, "choice": 500.0}, {"validation": 700.0, "every": 7}])
+def every_seventh(iterations):
+    return iterations // 7
+
+
+@pytest.mark.parametrize(
+    "price", [{}, {"experts": 30.0, "choice": 500.0}, {"validation": 700.0, "validations": every_seventh}]
+)
 def test_the_budget_is_kept(price):
     prices = Prices(11.0, **price)
     count = within(10_000, prices)
@@ -246,9 +282,13 @@ def test_a_trace_tells_accuracies_and_entropies(results):
     assert len(found["rows"]) == len(found["classes"]) == 60
 
 
-def test_recipes_beyond_the_pool_end_the_run_before_it_trains(results):
-    run = new_run("students", "smoke", {**POOL, **QUICK, "recipes": [{"count": 20}, {"count": 70}]})
-    with pytest.raises(InputError, match="the pool has 60"):
+@pytest.mark.parametrize(
+    "faulty, message", [({"count": 70}, "the pool has 60"), ({"count": 20, "point": [0, 99]}, "point 99, expert 0: there are")]
+)
+def test_recipes_beyond_the_pool_end_the_run_before_it_trains(faulty, message, results, monkeypatch):
+    monkeypatch.setattr("labeldistill.studies.choose_steps_for", None)
+    run = new_run("students", "smoke", {**POOL, **QUICK, "recipes": [{"count": 20}, faulty]})
+    with pytest.raises(InputError, match=message):
         perform(run.kind, run.parameters, run.folder(results), "cpu", show_progress=False)
     assert not (run.folder(results) / "result.json").exists()
 
