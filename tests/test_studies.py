@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeldistill import InputError, load_distilled
+from labeldistill import InputError, load_distilled, studies
 from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
 from labeldistill.experiments import new_run, perform
@@ -263,6 +263,25 @@ def test_students_start_from_a_trace_that_is_made_once(results):
     again, _ = go("students", {**POOL, **QUICK, "recipes": recipes[1:]}, results)
     assert again["found"] == [soft, fewer]  # a recipe does not depend on its neighbours
     assert made.stat().st_mtime_ns == before
+
+
+def test_recipes_that_are_done_are_not_followed_again(results, monkeypatch):
+    given = {**POOL, **QUICK, "recipes": [{"count": 10}, {"count": 20, "smoothing": 0.2}]}
+    whole, folder = go("students", given, results)
+    (folder / "result.json").unlink()
+    follow, asked = studies.follow, []
+
+    def killed_at_the_second(recipe, *more):
+        asked.append(recipe.count)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return follow(recipe, *more)
+
+    monkeypatch.setattr(studies, "follow", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        go("students", given, results)
+    again, _ = go("students", given, results)
+    assert asked == [10, 20, 20] and again == whole and not (folder / "checkpoint").exists()
 
 
 def test_of_several_points_the_best_on_validation_is_tested(results):
