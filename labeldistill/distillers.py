@@ -313,7 +313,7 @@ class Problem:
     def device(self) -> torch.device:
         return self.base_images.device
 
-# %% ../nbs/12_distillers.ipynb #1dd72019
+# %% ../nbs/12_distillers.ipynb #a101003f
 @dataclass(frozen=True)
 class Schedule:
     "How many iterations, with how many examples each."
@@ -321,6 +321,7 @@ class Schedule:
     iterations: int
     outer_batch: int  # N_o
     inner_batch: int  # N_i
+    validate_every: int | None = None  # epochs; None: `epochs_between_validations`
 
 # %% ../nbs/12_distillers.ipynb #157668d7
 class Draw(NamedTuple):
@@ -570,13 +571,15 @@ def validate(
     found = torch.tensor(steps), torch.tensor(accuracy, dtype=torch.float64), torch.tensor(iteration)
     return progress._replace(best=Best(map_tensors(Tensor.cpu, learned), *found))
 
-# %% ../nbs/12_distillers.ipynb #3816e4f6
+# %% ../nbs/12_distillers.ipynb #ba928593
 def epochs_between_validations(
     problem: Problem,
     schedule: Schedule,
     inner_steps: int | None = None,  # training steps in an iteration, as in `Method`
 ) -> int:
-    "Five, as in the paper; fewer in a run under forty epochs, so that it has eight; but never less than 100 training steps."
+    "The schedule's own; else five, as in the paper; in runs under forty epochs an eighth; but at least 100 training steps."
+    if schedule.validate_every:
+        return schedule.validate_every
     per_epoch = -(-len(problem.images) // schedule.outer_batch)
     epochs = -(-schedule.iterations // per_epoch)
     return max(min(5, epochs // 8), -(-100 // (per_epoch * (inner_steps or 1))))

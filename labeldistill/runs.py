@@ -494,7 +494,7 @@ def learning_computation(
         precision, compile = "fp32" if precision == "auto" else precision, bool(compile)
     return scene.computation(calls, precision, compile)
 
-# %% ../nbs/20_runs.ipynb #3d10bb14
+# %% ../nbs/20_runs.ipynb #0e99e561
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
     base_examples: int = 100,  # N
@@ -520,6 +520,7 @@ def distill(
     epochs: int | None = None,  # over the target's training part; None: see `EPOCHS`, unless `iterations` is given
     iterations: int | None = None,  # instead of epochs; of "expert" the longest training of an expert
     outer_batch: int | None = None,  # N_o; None: `OUTER_BATCH`; an expert's is always `EXPERT_BATCH`
+    validate_every: int | None = None,  # epochs between validations; None: five, or fewer in short runs
     target_size: int | None = None,  # training examples used; with `iterations`, validation examples counted; None: all
     seed: int = 1234,
     base_seed: int | None = None,  # of the choice of base examples; None: `seed`
@@ -541,7 +542,9 @@ def distill(
     )
     wish.check(source=source, balanced=balanced, base_seed=base_seed, selection=None if selection == "random" else selection)
     one_of("head", head, {None: 0, **HEADS})
-    at_least_one(base_examples=base_examples, epochs=epochs, iterations=iterations, outer_batch=outer_batch)
+    at_least_one(base_examples=base_examples, epochs=epochs, iterations=iterations)
+    at_least_one(outer_batch=outer_batch, validate_every=validate_every)
+    refuse({"validate_every": validate_every}, method != "expert", "methods that learn by iterations")
     if method == "expert" and outer_batch not in (None, EXPERT_BATCH):
         raise InputError(f"--outer-batch {outer_batch}: with --method expert it is {EXPERT_BATCH}")
     if epochs and iterations:
@@ -558,6 +561,7 @@ def distill(
     own = wish.experts().iterations if method == "expert" and not epochs else None
     outer_batch = EXPERT_BATCH if method == "expert" else outer_batch or OUTER_BATCH
     schedule = make_schedule(scene, method, batch, epochs, iterations or own, outer_batch)
+    schedule = replace(schedule, validate_every=validate_every)
     if resume and precision == "auto":  # on whatever machine it began
         kept = saved_settings(checkpoint) or saved_settings(checkpoint, "experts")
         precision = kept.get("precision", precision)
@@ -667,7 +671,7 @@ def learn_by_iterations(
         fixed_start=first_seed(seed) if method.fixed_start else None,
     )
 
-# %% ../nbs/20_runs.ipynb #05654022
+# %% ../nbs/20_runs.ipynb #7d0e06d7
 def describe_run(
     scene: Scene,
     method: str,
@@ -682,7 +686,7 @@ def describe_run(
         "method": method,
         "network": scene.network.name,
         "last layer": scene.network.last_layer,
-        **{name.replace("_", " "): value for name, value in vars(schedule).items()},
+        **{name.replace("_", " "): value for name, value in vars(schedule).items() if value is not None},
         "training examples": len(scene.split.train),
         "validation examples": len(scene.split.valid),
         "seed": seed,

@@ -207,6 +207,15 @@ def test_runs_of_the_papers_length_are_validated_every_five_epochs(outer_batch, 
         assert epochs_between_validations(problem, schedule, inner_steps) == 5
 
 
+def test_a_wish_for_more_or_fewer_validations_is_met(bars, validations):
+    learned = quick(bars, iterations=30, outer_batch=21, base=3, validate_every=2)  # four iterations an epoch
+    assert validations == [8, 16, 24, 30] and learned.settings["validate every"] == 2
+    with pytest.raises(InputError, match="--validate-every 0: must be at least 1"):
+        quick(bars, validate_every=0)
+    with pytest.raises(InputError, match="--validate-every: only with"):
+        distill(bars, 3, "expert", validate_every=2)
+
+
 @given(st.integers(8, 1000), st.integers(1, 300), st.integers(1, 60))
 def test_runs_of_any_length_are_validated_at_least_eight_times_unless_that_is_too_often(epochs, per_epoch, inner_steps):
     problem, schedule = SimpleNamespace(images=range(per_epoch)), Schedule(epochs * per_epoch, 1, 10)

@@ -94,7 +94,7 @@ def test_parameters_are_json_and_the_device_is_none_of_them(kind):
 @pytest.mark.parametrize("verb, options", [(distill, LEARNING), (baseline, BASELINE)])
 def test_defaults_are_those_of_the_verbs(verb, options):
     own = {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
-    elsewhere = {"device", "data_root", "checkpoint", "resume", "show_progress", "compile"}
+    elsewhere = {"device", "data_root", "checkpoint", "resume", "show_progress", "compile", "validate_every"}
     assert options.keys() == own.keys() - elsewhere
     stated = {"target": "digits", "epochs": 400, "outer_batch": 1024}
     assert {name: value for name, value in options.items() if own[name] != value}.items() <= stated.items()
@@ -338,7 +338,7 @@ def test_timing_extrapolates_from_two_lengths(small, results, monkeypatch):
 
     def learn(parameters, place, **options):
         lengths.append(options.pop("epochs"))
-        assert options == {"precision": "bf16", "compile": False}  # as the whole run would have, not the short ones
+        assert options == {"precision": "bf16", "compile": False, "validate_every": 2}  # as the whole run, not the short ones
 
     monkeypatch.setattr(experiments, "learn", learn)
     clock = iter([0.0, 10.0, 10.0, 26.0])  # 10 s for one stretch, 16 s for two
