@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from labeldistill import InputError, load_distilled, studies
 from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
-from labeldistill.experiments import new_run, perform
+from labeldistill.experiments import lay_out, new_run, perform
 from labeldistill.experts import Trace, load_trace, soften
 from labeldistill.runs import make_exam
 from labeldistill.studies import (
@@ -25,7 +25,6 @@ from labeldistill.studies import (
     Recipe,
     choose_images,
     iteration_passes,
-    lay_out,
     learner_of,
     make_labels,
     of_decile,
@@ -156,7 +155,7 @@ def test_cutmix_mixes_soft_labels():
 
 @pytest.fixture(scope="module")
 def scene():
-    return lay_out(SCENE | {"base_examples": 20}, "cpu")
+    return lay_out(SCENE, "cpu", 20)
 
 
 def test_students_that_see_changed_images_repeat_and_differ_from_plain_ones(scene):
