@@ -76,14 +76,14 @@ from labeldistill.runs import (
 from .windows import WindowPlan
 
 # %% auto #0
-__all__ = ['SCENE', 'EXPERTS', 'TRACE', 'LEAST', 'Change', 'AUGMENTATIONS', 'COURSE', 'STUDENTS', 'RELABEL', 'HEAD_TO_HEAD',
+__all__ = ['SCENE', 'EXPERTS', 'TRACE', 'LEAST', 'Change', 'AUGMENTATIONS', 'PROTOCOL', 'STUDENTS', 'RELABEL', 'HEAD_TO_HEAD',
            'OF_EXPERTS', 'KINDS', 'ask', 'run_trace', 'Recipe', 'read_recipe', 'of_decile', 'choose_images',
-           'without_class', 'make_labels', 'shift', 'move', 'cutmix', 'ChangingHead', 'ClassExam', 'Course',
-           'read_course', 'Lesson', 'choose_steps_for', 'choose_head', 'grade', 'teach', 'Pool', 'prepare',
-           'variants_of', 'follow', 'describe_labels', 'follow_all', 'run_students', 'run_relabel', 'passes',
-           'training_passes', 'iteration_passes', 'learner_of', 'read_wish', 'check_source', 'Prices', 'within',
-           'curve_passes', 'choice_passes', 'learning_prices', 'prices_of', 'learn_labels', 'learn_by_matching',
-           'run_head_to_head']
+           'without_class', 'make_labels', 'shift', 'shift_and_mirror', 'cutmix', 'ChangingHead', 'ClassExam',
+           'Protocol', 'read_protocol', 'Task', 'choose_steps_for', 'choose_head', 'grade', 'teach', 'LabelledPool',
+           'prepare', 'variants_of', 'follow', 'describe_labels', 'follow_all', 'run_students', 'run_relabel',
+           'forward_passes', 'training_passes', 'iteration_passes', 'learner_of', 'read_wish', 'check_source', 'Prices',
+           'affordable', 'curve_passes', 'choice_passes', 'learning_prices', 'prices_of', 'learn_labels',
+           'learn_by_matching', 'run_head_to_head']
 
 # %% ../nbs/22_studies.ipynb #3d5b595a
 SCENE: dict[str, Any] = {  # what is to be learned, by which network, from which images
@@ -242,11 +242,11 @@ def shift(
     moved = pad(images, [most] * 4, mode="replicate").permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
 
-# %% ../nbs/22_studies.ipynb #7dcd3615
+# %% ../nbs/22_studies.ipynb #7ada4e3d
 Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # from images (b, c, h, w) and labels (b, C) to others
 
 
-def move(
+def shift_and_mirror(
     images: Tensor,
     labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -267,7 +267,7 @@ def cutmix(
     return CutMix()(images, labels)
 
 
-AUGMENTATIONS: dict[str, Change | None] = {"none": None, "move": move, "cutmix": cutmix}
+AUGMENTATIONS: dict[str, Change | None] = {"none": None, "move": shift_and_mirror, "cutmix": cutmix}
 
 # %% ../nbs/22_studies.ipynb #85f98130
 class ChangingHead(LinearHead):
@@ -308,8 +308,8 @@ class ClassExam(Exam):
         hits = self.labels[answers == self.labels].bincount(minlength=len(sizes))
         return 100 * hits.sum().item() / len(self.labels), *(100 * hits / sizes.clamp(min=1)).tolist()
 
-# %% ../nbs/22_studies.ipynb #eb80c8b5
-class Course(NamedTuple):
+# %% ../nbs/22_studies.ipynb #73472328
+class Protocol(NamedTuple):
     "How students are trained and tested."
 
     students: int  # tested
@@ -318,15 +318,15 @@ class Course(NamedTuple):
     seed: int
 
 
-COURSE: dict[str, Any] = {"students": 3, "curves": 2, "marks": [25, 50, 100, 200, 400, 800, 1600]}
+PROTOCOL: dict[str, Any] = {"students": 3, "curves": 2, "marks": [25, 50, 100, 200, 400, 800, 1600]}
 
 
-def read_course(parameters: dict[str, Any]) -> Course:
+def read_protocol(parameters: dict[str, Any]) -> Protocol:
     "From a run's parameters."
-    return Course(*(parameters[name] for name in Course._fields))
+    return Protocol(*(parameters[name] for name in Protocol._fields))
 
-# %% ../nbs/22_studies.ipynb #6c3c982a
-class Lesson(NamedTuple):
+# %% ../nbs/22_studies.ipynb #705f71fc
+class Task(NamedTuple):
     "What students are taught."
 
     data: TrainingSet
@@ -335,12 +335,12 @@ class Lesson(NamedTuple):
 
 def choose_steps_for(
     scene: Scene,
-    lesson: Lesson,
-    course: Course,
+    task: Task,
+    protocol: Protocol,
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of steps with the best mean validation accuracy."
-    head, marks = choose_head(scene, lesson.augmentation), course.marks or candidate_steps(len(lesson.data.images))
-    curve = mean_validation_curve(head, "adam", lesson.data, scene.exam("valid"), course.seed, course.curves, marks)
+    head, marks = choose_head(scene, task.augmentation), protocol.marks or candidate_steps(len(task.data.images))
+    curve = mean_validation_curve(head, "adam", task.data, scene.exam("valid"), protocol.seed, protocol.curves, marks)
     return best_steps(curve)
 
 
@@ -352,31 +352,32 @@ def choose_head(
     change = AUGMENTATIONS[augmentation]
     return ChangingHead(scene.network, scene.device, change) if change else LinearHead(scene.network, scene.device)
 
-# %% ../nbs/22_studies.ipynb #05aed13e
+# %% ../nbs/22_studies.ipynb #7e2d8fee
 def grade(
     scene: Scene,
-    lesson: Lesson,
+    task: Task,
     steps: int,
-    course: Course,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     "Accuracy of fresh networks after so many steps, and the mean share of each class that they recognise."
-    head, real = choose_head(scene, lesson.augmentation), scene.exam("test")
+    head, real = choose_head(scene, task.augmentation), scene.exam("test")
     exam = ClassExam(real.images, real.labels, real.normalise)
-    plain, *recalls = evaluate_students(head, "adam", lesson.data, exam, steps, course.students, course.seed, show_progress=False)
+    models, seed = protocol.students, protocol.seed
+    plain, *recalls = evaluate_students(head, "adam", task.data, exam, steps, models, seed, show_progress=False)
     return {"accuracy": summary(plain), "recalls": [sum(shares) / len(shares) for shares in recalls]}
 
 
 def teach(
     scene: Scene,
-    lesson: Lesson,
-    course: Course,
+    task: Task,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     "What labels are worth, the number of steps chosen on the validation part."
-    steps, accuracy = choose_steps_for(scene, lesson, course)
-    return {"steps": steps, "validation_accuracy": accuracy, **grade(scene, lesson, steps, course)}
+    steps, accuracy = choose_steps_for(scene, task, protocol)
+    return {"steps": steps, "validation_accuracy": accuracy, **grade(scene, task, steps, protocol)}
 
-# %% ../nbs/22_studies.ipynb #37b58793
-class Pool(NamedTuple):
+# %% ../nbs/22_studies.ipynb #b6dc03e7
+class LabelledPool(NamedTuple):
     "Images with all that experts said about them."
 
     scene: Scene
@@ -389,19 +390,19 @@ class Pool(NamedTuple):
         "Cross-entropy of the experts at the end of their training."
         return cross_entropy(self.trace.logits[:, -1].mean(0), self.classes, reduction="none")
 
-# %% ../nbs/22_studies.ipynb #888111e3
+# %% ../nbs/22_studies.ipynb #2e6b7480
 def prepare(
     recipe: Recipe,  # with one point, or none
-    pool: Pool,
-) -> Lesson:
+    pool: LabelledPool,
+) -> Task:
     "The images and labels of a recipe. Raises `InputError`."
     rows = choose_images(recipe, pool.hardness, pool.classes)
     labels = make_labels(recipe, pool.trace, pool.classes)[rows]
     batch = min(len(rows), inner_batch_size(recipe.count, labels.shape[1]))
     device = pool.images.device
-    return Lesson(TrainingSet(pool.images[rows.to(device)], labels.to(device), batch), recipe.augmentation)
+    return Task(TrainingSet(pool.images[rows.to(device)], labels.to(device), batch), recipe.augmentation)
 
-# %% ../nbs/22_studies.ipynb #d8ffb19b
+# %% ../nbs/22_studies.ipynb #90539188
 def variants_of(recipe: Recipe) -> list[Recipe]:
     "The recipe with each of its points alone."
     points = recipe.point if isinstance(recipe.point, tuple) else (recipe.point,)
@@ -410,39 +411,39 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
 
 def follow(
     recipe: Recipe,
-    pool: Pool,
-    course: Course,
+    pool: LabelledPool,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     "What came of a recipe. Raises `InputError`."
     variants = variants_of(recipe)
-    lessons = [prepare(variant, pool) for variant in variants]
-    chosen = [choose_steps_for(pool.scene, lesson, course) for lesson in lessons]
+    tasks = [prepare(variant, pool) for variant in variants]
+    chosen = [choose_steps_for(pool.scene, task, protocol) for task in tasks]
     best = max(range(len(chosen)), key=lambda i: chosen[i][1])
     steps, accuracy = chosen[best]
     facts = {"point": variants[best].point, "steps": steps, "validation_accuracy": accuracy}
-    return facts | describe_labels(variants[best], pool, lessons[best]) | grade(pool.scene, lessons[best], steps, course)
+    return facts | describe_labels(variants[best], pool, tasks[best]) | grade(pool.scene, tasks[best], steps, protocol)
 
 
 def describe_labels(
     recipe: Recipe,
-    pool: Pool,
-    lesson: Lesson,
+    pool: LabelledPool,
+    task: Task,
 ) -> dict[str, Any]:
     "Mean entropy in bits, and validation accuracy of the experts in per cent where there are any."
-    facts: dict[str, Any] = {"entropy": entropy(lesson.data.labels).mean().item()}
+    facts: dict[str, Any] = {"entropy": entropy(task.data.labels).mean().item()}
     if recipe.point is not None:
         asked = pool.trace.accuracies[recipe.first : recipe.first + recipe.ensemble, recipe.point]
         facts |= {"iterations": int(pool.trace.iterations[recipe.point]), "expert_accuracy": asked.mean().item()}
     return facts
 
-# %% ../nbs/22_studies.ipynb #83094732
+# %% ../nbs/22_studies.ipynb #c0550c60
 def follow_all(
-    pool: Pool,
+    pool: LabelledPool,
     parameters: dict[str, Any],
     place: Place,
 ) -> dict[str, Any]:
     "What came of a run's recipes, each with what it was; those that are done are kept in the checkpoint. Raises `InputError`."
-    recipes, course = [read_recipe(given) for given in parameters["recipes"]], read_course(parameters)
+    recipes, protocol = [read_recipe(given) for given in parameters["recipes"]], read_protocol(parameters)
     for variant in chain.from_iterable(map(variants_of, recipes)):  # faults are found before the work begins
         prepare(variant, pool)
     kept = place.folder / "checkpoint" / "recipes.json"
@@ -450,14 +451,14 @@ def follow_all(
     found = json.loads(kept.read_text()) if kept.exists() else []
     with tqdm(desc="recipes", total=len(recipes), initial=len(found), disable=not place.show_progress) as bar:
         for given, recipe in list(zip(parameters["recipes"], recipes, strict=True))[len(found) :]:
-            found.append({"recipe": given, **follow(recipe, pool, course)})
+            found.append({"recipe": given, **follow(recipe, pool, protocol)})
             with replacing(kept) as part:
                 part.write_text(json.dumps(found))
             bar.update()
     return {"found": found}
 
-# %% ../nbs/22_studies.ipynb #b58ebf06
-STUDENTS = {**TRACE, **COURSE, "recipes": [{}, {"point": [2, 4, 6, 8]}]}
+# %% ../nbs/22_studies.ipynb #a2a3fd3a
+STUDENTS = {**TRACE, **PROTOCOL, "recipes": [{}, {"point": [2, 4, 6, 8]}]}
 
 
 def run_students(
@@ -468,10 +469,10 @@ def run_students(
     scene = lay_out(parameters, place.device, parameters["base_examples"])
     (needed,) = dependencies(Run("students", place.folder.parent.name, parameters))
     trace = load_trace(place.folder.parent / needed.name / "trace.safetensors")
-    return follow_all(Pool(scene, scene.inputs(), scene.base.labels, trace), parameters, place)
+    return follow_all(LabelledPool(scene, scene.inputs(), scene.base.labels, trace), parameters, place)
 
-# %% ../nbs/22_studies.ipynb #75e82abf
-RELABEL = {**DISTILL, "learn": "images", **EXPERTS, **COURSE, "recipes": [{}, {"point": [2, 4, 6, 8]}]}
+# %% ../nbs/22_studies.ipynb #7b2c785a
+RELABEL = {**DISTILL, "learn": "images", **EXPERTS, **PROTOCOL, "recipes": [{}, {"point": [2, 4, 6, 8]}]}
 
 
 def run_relabel(
@@ -483,10 +484,10 @@ def run_relabel(
     scene = lay_out(parameters, place.device, 0)
     images = distilled.inputs.to(scene.device)
     trace = ask(scene, parameters, place, images)
-    return follow_all(Pool(scene, images, distilled.base_labels, trace), parameters, place)
+    return follow_all(LabelledPool(scene, images, distilled.base_labels, trace), parameters, place)
 
-# %% ../nbs/22_studies.ipynb #37e69bad
-def passes(
+# %% ../nbs/22_studies.ipynb #eab6e5c0
+def forward_passes(
     network: Network,
     work: Callable[[], Any],
 ) -> float:
@@ -495,7 +496,7 @@ def passes(
         work()
     return counter.get_total_flops() / network.flops
 
-# %% ../nbs/22_studies.ipynb #c9373a3c
+# %% ../nbs/22_studies.ipynb #f61b953a
 def training_passes(
     scene: Scene,
     batch: int,
@@ -503,7 +504,7 @@ def training_passes(
     "What one training step costs on a minibatch of real images."
     student, real = Student(LinearHead(scene.network, scene.device), "adam", 0), scene.exam("train")
     images, labels = real.normalise(real.images[:batch]), real.labels[:batch]
-    return passes(scene.network, lambda: student.step(images, labels)) * batch / len(images)
+    return forward_passes(scene.network, lambda: student.step(images, labels)) * batch / len(images)
 
 
 def iteration_passes(
@@ -515,7 +516,7 @@ def iteration_passes(
     problem = scene.problem()
     state = start(problem, learner, 0).state
     batch = make_batch(problem, epoch_draws(problem, schedule, 0, 0, learner.inner_steps)[0])
-    return passes(scene.network, lambda: learner.step(state, batch))
+    return forward_passes(scene.network, lambda: learner.step(state, batch))
 
 
 def learner_of(
@@ -560,7 +561,7 @@ def check_source(parameters: dict[str, Any]) -> None:  # parameters: those in `H
     if not own:
         read_wish(p).check()
 
-# %% ../nbs/22_studies.ipynb #9421ece5
+# %% ../nbs/22_studies.ipynb #2c6d4dcc
 class Prices(NamedTuple):
     "What labels cost, in passes."
 
@@ -580,7 +581,7 @@ class Prices(NamedTuple):
         return sum(self.parts(iterations).values())
 
 
-def within(
+def affordable(
     budget: float,  # passes
     prices: Prices,
 ) -> int:
@@ -644,7 +645,7 @@ def prices_of(
     training = make_schedule(scene, "expert", scene.inner_batch, iterations=plan.iterations)
     return prices._replace(experts=training.iterations * step, choice=choice_passes(scene, plan))
 
-# %% ../nbs/22_studies.ipynb #c24c6e7d
+# %% ../nbs/22_studies.ipynb #87e40e2e
 def learn_labels(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -652,7 +653,7 @@ def learn_labels(
 ) -> tuple[Tensor, dict[str, Any]]:  # (N, C), and how they came about
     "Labels made within the budget, and saved. Raises `InputError`."
     p, prices = parameters, prices_of(scene, parameters)
-    iterations, by_expert = within(p["budget"], prices), p["method"] == "expert"
+    iterations, by_expert = affordable(p["budget"], prices), p["method"] == "expert"
     if by_expert:  # longer training than `distill` gives an expert would be no better, only dearer
         longest = make_schedule(scene, "expert", scene.inner_batch, iterations=read_wish(p).experts().iterations)
         iterations = min(iterations, longest.iterations)
@@ -671,7 +672,7 @@ def learn_labels(
     learned.save(place.folder / "labels.safetensors")
     return learned.labels, {"iterations": iterations, "passes": prices.parts(iterations), "settings": learned.settings}
 
-# %% ../nbs/22_studies.ipynb #0c06516f
+# %% ../nbs/22_studies.ipynb #b940aa0d
 def learn_by_matching(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -685,7 +686,7 @@ def learn_by_matching(
     schedule = Schedule(1, min(p["outer_batch"], len(scene.split.train)), scene.inner_batch)
     experts = plan.experts * plan.iterations * training_passes(scene, plan.batch)
     prices = learning_prices(scene, learner, schedule)._replace(experts=experts)
-    schedule = replace(schedule, iterations=within(p["budget"], prices))
+    schedule = replace(schedule, iterations=affordable(p["budget"], prices))
     path = {f"path {name}": value for name, value in plan._asdict().items()}
     settings = describe_run(scene, "matching", schedule, p["seed"]) | path | learner.plan._asdict()
     settings |= {"label init": "uniform", "head": "linear", "precision": "fp32"}
@@ -697,7 +698,7 @@ def learn_by_matching(
     passes_spent = prices.parts(schedule.iterations)
     return learned.labels, {"iterations": schedule.iterations, "passes": passes_spent, "settings": learned.settings}
 
-# %% ../nbs/22_studies.ipynb #d91a96a9
+# %% ../nbs/22_studies.ipynb #85b828c0
 def run_head_to_head(
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
     place: Place,
@@ -709,8 +710,8 @@ def run_head_to_head(
         labels = smoothed_labels(scene.base.labels, scene.classes, p["label_smoothing"])
     else:
         labels, facts = (learn_by_matching if p["method"] == "matching" else learn_labels)(scene, p, place)
-    data, course = TrainingSet(scene.inputs(), labels.to(scene.device), scene.inner_batch), read_course(p)
-    tests = {name: teach(scene, Lesson(data, name), course) for name in p["augmentations"]}
+    data, protocol = TrainingSet(scene.inputs(), labels.to(scene.device), scene.inner_batch), read_protocol(p)
+    tests = {name: teach(scene, Task(data, name), protocol) for name in p["augmentations"]}
     return {**facts, "entropy": entropy(labels).mean().item(), "tests": tests}
 
 # %% ../nbs/22_studies.ipynb #d53ba78d

@@ -18,7 +18,7 @@ from .tables import HUNDRED, NAMES, OUR_DD, SCALES, SCENARIOS, Part, paper_epoch
 # %% auto #0
 __all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS', 'EARLY',
            'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
-           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_COURSE', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT', 'Study',
+           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT', 'Study',
            'head_to_head', 'students', 'tradeoff', 'relabelled', 'needs_expert', 'at_small', 'plan_study', 'study_runs',
            'all_runs']
 
@@ -188,17 +188,17 @@ STUDIES: dict[str, Study] = {
 }
 EXHIBITS = (*NAMES, *STUDIES)
 
-# %% ../nbs/24_study_tables.ipynb #d0412055
+# %% ../nbs/24_study_tables.ipynb #3dd5ac7f
 FEW = {10: 10, 20: 20, 50: 25, 100: 40, 200: 60, 500: 80, 1000: 100}  # images in recipes
-SHORT_COURSE = {"students": 2, "curves": 1, "marks": [3, 6]}
+SHORT_PROTOCOL = {"students": 2, "curves": 1, "marks": [3, 6]}
 SMALL: dict[str, Part] = {  # by kind
     "trace": {"base_examples": 400, "longest": 120},
-    "students": {"base_examples": 400, "longest": 120} | SHORT_COURSE,
-    "relabel": {"base_examples": 10, "longest": 120, "iterations": 40, "epochs": None, "outer_batch": 64} | SHORT_COURSE,
+    "students": {"base_examples": 400, "longest": 120} | SHORT_PROTOCOL,
+    "relabel": {"base_examples": 10, "longest": 120, "iterations": 40, "epochs": None, "outer_batch": 64} | SHORT_PROTOCOL,
     "head_to_head": {
         **{"base_examples": 10, "seed": 1234, "network": "lenet", "budget": 200_000, "outer_batch": 64},
         **{"augmentations": ["none", "move"], "path_iterations": 60},
-        **SHORT_COURSE,
+        **SHORT_PROTOCOL,
     },
 }
 SMALL_EXPERT = {"expert_iterations": 40, "temperature": 1.0}  # nothing is chosen

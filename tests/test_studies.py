@@ -23,17 +23,17 @@ from labeldistill.studies import (
     ClassExam,
     Prices,
     Recipe,
+    affordable,
     choose_images,
+    forward_passes,
     iteration_passes,
     learner_of,
     make_labels,
     of_decile,
-    passes,
     prices_of,
     read_recipe,
     shift,
     training_passes,
-    within,
     without_class,
 )
 
@@ -208,7 +208,7 @@ def test_classes_that_there_are_not_cannot_be_left_out(trace):
 
 def test_a_forward_pass_costs_one(scene):
     module = scene.network.build(0)
-    assert passes(scene.network, lambda: module(scene.inputs()[:7])) == pytest.approx(7)
+    assert forward_passes(scene.network, lambda: module(scene.inputs()[:7])) == pytest.approx(7)
 
 
 def test_training_costs_two_to_three_passes_an_image(scene):
@@ -230,7 +230,7 @@ def every_seventh(iterations):
 )
 def test_the_budget_is_kept(price):
     prices = Prices(11.0, **price)
-    count = within(10_000, prices)
+    count = affordable(10_000, prices)
     assert prices.total(count) <= 10_000 < prices.total(count + 1)
 
 
@@ -243,7 +243,7 @@ def test_several_experts_cost_as_much_each(scene):
 
 def test_a_budget_for_nothing_is_refused():
     with pytest.raises(InputError, match="budget 10: one iteration and what comes with it cost 11 passes"):
-        within(10, Prices(11.0))
+        affordable(10, Prices(11.0))
 
 
 # runs

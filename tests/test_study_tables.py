@@ -13,7 +13,7 @@ from labeldistill.catalogue import KNOWN
 from labeldistill.data import Split
 from labeldistill.experiments import KINDS, Done, Run, dependencies, lay_out, new_run
 from labeldistill.experts import Trace, save_trace
-from labeldistill.studies import Recipe, choose_images, prices_of, read_recipe, within
+from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_study, frontier, relative_to
 from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet
 from labeldistill.study_tables import EXHIBITS, SCALES, STUDIES, all_runs, study_runs
@@ -102,7 +102,7 @@ def test_the_budget_pays_for_every_way(scale, least):
         if seed == 1234 and count == 500 and method in ("expert", "unrolled"):
             scene = lay_out(run.parameters | {"target": "digits"}, "cpu", count)
             scene.split = Split(*(torch.zeros(n, dtype=torch.int64) for n in (50_000, 10_000, 10_000)))  # as MNIST
-            p, iterations = run.parameters, within(run.parameters["budget"], prices_of(scene, run.parameters))
+            p, iterations = run.parameters, affordable(run.parameters["budget"], prices_of(scene, run.parameters))
             assert iterations >= ((p["expert_iterations"] or 100) if method == "expert" else least)
 
 
