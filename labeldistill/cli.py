@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #ce4d487a
+# %% ../nbs/31_cli.ipynb #801e3a3a
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -96,7 +96,7 @@ def distill_command(
     learn: Annotated[str, typer.Option(help="labels, images, or (with dd) both.")] = "labels",
     label_init: Annotated[
         str | None,
-        typer.Option(help="With dd, unrolled: one-hot, smoothed, uniform, random, expert, or a file of labels to begin with."),
+        typer.Option(help="With dd, unrolled: one-hot, smoothed, uniform, expert, a file of labels to begin with; dd: random."),
     ] = None,
     inner_steps: Annotated[
         int | None, typer.Option(help="With dd: training steps in a pass. Default: one image of each class a step.")

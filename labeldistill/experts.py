@@ -34,7 +34,7 @@ from .selection import train_on_real
 # %% auto #0
 __all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'TRIALS', 'log_spaced', 'Trace', 'train_expert', 'train_experts', 'save_trace',
            'load_trace', 'soften', 'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank', 'ExpertPlan',
-           'expert_points', 'choose_labels', 'trial_steps', 'Choice', 'expert_labels', 'kept_choice']
+           'expert_points', 'choose_labels', 'trial_steps', 'Choice', 'steps_on_labels', 'expert_labels', 'kept_choice']
 
 # %% ../nbs/15_experts.ipynb #12d124f9
 def log_spaced(
@@ -134,15 +134,17 @@ def keep_top(
     largest, places = labels.topk(min(count, labels.shape[-1]), dim=-1)
     return torch.zeros_like(labels).scatter(-1, places, largest)
 
-# %% ../nbs/15_experts.ipynb #68ed42df
+# %% ../nbs/15_experts.ipynb #e1633766
 def trace_labels(
     trace: Trace,
     point: int,  # 0 to T - 1
     temperature: float = 1.0,
     top_k: int | None = None,  # None: all
 ) -> Tensor:  # (N, C)
-    "The labels of the experts at one point of their training."
+    "The labels of the experts at one point of their training. Raises `InputError`."
     labels = soften(trace.logits[:, point].mean(0), temperature)
+    if not labels.isfinite().all():
+        raise InputError(f"temperature {temperature}: too low for such logits")
     return labels if top_k is None else keep_top(labels, top_k)
 
 # %% ../nbs/15_experts.ipynb #80a0dd35
@@ -220,7 +222,7 @@ def choose_labels(
             look(best, temperature)
     return max(scores, key=scores.get)
 
-# %% ../nbs/15_experts.ipynb #7d680049
+# %% ../nbs/15_experts.ipynb #cd48a6e6
 TRIALS = 2  # students that a candidate meets
 
 
@@ -236,11 +238,24 @@ class Choice(NamedTuple):
     labels: Tensor  # (N, C), on the CPU
     iterations: int  # of the experts
     temperature: float
-    steps: int  # of students
-    accuracy: float  # of students on the validation part, per cent
     expert_accuracies: tuple[float, ...]  # on the validation part, per cent
 
-# %% ../nbs/15_experts.ipynb #3d350236
+# %% ../nbs/15_experts.ipynb #a2d6de9e
+def steps_on_labels(
+    labels: Tensor,  # (N, C)
+    head: Head,
+    problem: Problem,
+    schedule: Schedule,
+    seed: int,
+    models: int = 3,
+    candidates: list[int] | None = None,  # None: `candidate_steps`
+) -> tuple[int, float]:  # steps and validation accuracy in per cent
+    "The number of steps after which fresh students are best on the validation part."
+    data, own = TrainingSet(problem.base_images, labels.to(problem.device), schedule.inner_batch), stream(seed, "expert students")
+    marks = candidates or candidate_steps(len(labels))
+    return best_steps(mean_validation_curve(head, "adam", data, problem.validation, own, models, marks))
+
+
 def expert_labels(
     network: Network,  # of the experts
     head: Head,  # of the students
@@ -254,21 +269,15 @@ def expert_labels(
     "Trains experts and chooses among their labels. Raises `InputError`."
     points = expert_points(plan, schedule.iterations)
     trace = train_experts(network, problem, points, plan.ensemble, seed, schedule.outer_batch, checkpoint, show_progress)
-    count = len(problem.base_images)
-
-    def curve(labels: Tensor, models: int, candidates: list[int]) -> dict[int, float]:
-        data = TrainingSet(problem.base_images, labels.to(problem.device), schedule.inner_batch)
-        return mean_validation_curve(head, "adam", data, problem.validation, stream(seed, "expert students"), models, candidates)
 
     def score(labels: Tensor) -> float:
-        return best_steps(curve(labels, TRIALS, trial_steps(count)))[1]
+        return steps_on_labels(labels, head, problem, schedule, seed, TRIALS, trial_steps(len(labels)))[1]
 
     point, temperature = choose_labels(trace, plan, score, show_progress)
     labels = trace_labels(trace, point, temperature, plan.top_k)
-    steps, accuracy = best_steps(curve(labels, 3, candidate_steps(count)))
-    return Choice(labels, points[point], temperature, steps, accuracy, tuple(trace.accuracies[:, point].tolist()))
+    return Choice(labels, points[point], temperature, tuple(trace.accuracies[:, point].tolist()))
 
-# %% ../nbs/15_experts.ipynb #8eb0957b
+# %% ../nbs/15_experts.ipynb #5a017860
 def kept_choice(
     checkpoint: Checkpoint | None,  # its file
     find: Callable[[], Choice],
@@ -276,8 +285,8 @@ def kept_choice(
     "The choice as it was kept; else as it is found now, and kept from then on. Raises `InputError`."
     kept = checkpoint and checkpoint.load(Choice(*[torch.zeros(0)] * len(Choice._fields)))
     if kept:
-        iterations, temperature, steps, accuracy, of_experts = (x.tolist() for x in kept[1:])
-        return Choice(kept.labels, int(iterations), temperature, int(steps), accuracy, tuple(of_experts))
+        iterations, temperature, of_experts = (x.tolist() for x in kept[1:])
+        return Choice(kept.labels, int(iterations), temperature, tuple(of_experts))
     found = find()
     if checkpoint:
         checkpoint.save(Choice(found.labels, *(torch.tensor(x, dtype=torch.float64) for x in found[1:])))

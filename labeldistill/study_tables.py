@@ -127,7 +127,7 @@ def relabelled(system: str) -> Part:
     "Images of a system with hard labels and with those of an expert."
     return IMAGES[system] | {"kind": "relabel", "longest": POOL["longest"], "experts": 1, "recipes": HARD_AND_SOFT}
 
-# %% ../nbs/24_study_tables.ipynb #b857ce05
+# %% ../nbs/24_study_tables.ipynb #d3b55b78
 TRACED = {"trace": POOL | {"kind": "trace"}}
 LEARNED_LABELS = [("LD", 100, 1234), ("LD RR", 100, 1234), ("Unrolled", 100, 1234)]
 TABLE_A = head_to_head(MNIST)
@@ -174,7 +174,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figureA8": Study(
         *("learned and experts' labels", "Distance of learned labels from experts' along their training; MNIST, 100 images"),
-        *(f"{FIGURE}s 8 and 12", TRACED | {key: TABLE_A[key] for key in LEARNED_LABELS}),
+        *(f"{FIGURE} 8", TRACED | {key: TABLE_A[key] for key in LEARNED_LABELS}),
     ),
     "figureA9": Study(
         *("easy and hard images", "Images chosen by the experts' cross-entropy; MNIST"),

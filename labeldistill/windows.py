@@ -57,8 +57,8 @@ def clip(
     shrunk = gradient * (kept / norm.clamp(min=torch.finfo(norm.dtype).tiny))
     return shrunk, torch.where(known, usual + 0.05 * (kept - usual), kept)
 
-# %% ../nbs/16_windows.ipynb #0f1e2d4b
-REACH = 300  # steps that a student may go
+# %% ../nbs/16_windows.ipynb #1289184c
+REACH = 300  # steps that a student may go: set by hand, like `LABEL_LR`
 
 
 class Trainee(NamedTuple):

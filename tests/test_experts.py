@@ -37,6 +37,7 @@ from labeldistill.experts import (
     log_spaced,
     save_trace,
     soften,
+    steps_on_labels,
     swap_rank,
     trace_labels,
     train_experts,
@@ -224,6 +225,11 @@ def test_a_mean_curve_is_the_mean_of_curves_and_the_first_of_equals_is_best(netw
     assert list(whole) == candidate_steps(6)
 
 
+def test_a_temperature_that_logits_do_not_stand_is_refused():
+    with pytest.raises(InputError, match="temperature 1e-40: too low for such logits"):
+        trace_labels(made_up(1), 0, temperature=1e-40)
+
+
 # Runs
 
 
@@ -316,7 +322,8 @@ def test_students_with_a_ridge_head_choose_too(problem, network):
 
     schedule = Schedule(20, 32, 6)
     found = expert_labels(network, RidgeHead(network), problem, schedule, ExpertPlan(20, 1.0), 0, show_progress=False)
-    assert found.steps in LOOKS and found.accuracy > 50 and found.iterations == 20
+    steps, accuracy = steps_on_labels(found.labels, RidgeHead(network), problem, schedule, 0)
+    assert steps in LOOKS and accuracy > 50 and found.iterations == 20
 
 
 # The command line
@@ -352,6 +359,10 @@ def test_experts_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method expert --top-k 4", "--top-k 4: must be 0 to 3, the number of classes"),
         ("--method expert --outer-batch 64", "--outer-batch 64: with --method expert it is 128"),
         ("--method expert --outer-batch 0", "--outer-batch 0: must be at least 1"),
+        ("--method expert --precision bf16", "--precision: only with methods that learn by iterations"),
+        ("--method expert --expert-iterations 100000000000000000000", "--expert-iterations '100000000000000000000': wanted auto"),
+        ("--method expert --outer-batch 100000000000000000000", "--outer-batch 100000000000000000000: must be at most"),
+        ("--method unrolled --window 301", "--window 301: must be at most 300, the steps of a student"),
         ("--method expert --window 5", "--window: only with --method unrolled"),
         ("--method expert --label-init uniform", "--label-init: only with --method dd or unrolled"),
         ("--method expert --learn images", "--method 'expert': with --learn images wanted ridge, second-order, dd"),

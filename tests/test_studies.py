@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from labeldistill import InputError, load_distilled, studies
 from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
-from labeldistill.experiments import lay_out, new_run, perform
+from labeldistill.experiments import Place, lay_out, new_run, perform
 from labeldistill.experts import Trace, load_trace, soften
 from labeldistill.runs import make_exam
 from labeldistill.studies import (
@@ -21,6 +21,7 @@ from labeldistill.studies import (
     SCENE,
     ChangingHead,
     ClassExam,
+    LabelledPool,
     Prices,
     Recipe,
     affordable,
@@ -30,6 +31,7 @@ from labeldistill.studies import (
     learner_of,
     make_labels,
     of_decile,
+    prepare,
     prices_of,
     read_recipe,
     shift,
@@ -180,6 +182,11 @@ def test_recalls_agree_with_accuracy(scene):
     "faulty",
     [
         {"count": "a"},
+        {"count": None},
+        {"ensemble": True},
+        {"point": "a"},
+        {"point": []},
+        {"point": [0, 1.5]},
         {"count": 0},
         {"draw": -1},
         {"decile": 0},
@@ -225,13 +232,23 @@ def every_seventh(iterations):
     return iterations // 7
 
 
+def fewer_when_longer(iterations):
+    return 12 if iterations < 700 else 3
+
+
 @pytest.mark.parametrize(
-    "price", [{}, {"experts": 30.0, "choice": 500.0}, {"validation": 700.0, "validations": every_seventh}]
+    "price",
+    [
+        {},
+        {"experts": 30.0, "choice": 500.0},
+        {"validation": 700.0, "validations": every_seventh},
+        {"validation": 500.0, "validations": fewer_when_longer},
+    ],
 )
 def test_the_budget_is_kept(price):
     prices = Prices(11.0, **price)
     count = affordable(10_000, prices)
-    assert prices.total(count) <= 10_000 < prices.total(count + 1)
+    assert prices.total(count) <= 10_000 < min(prices.total(longer) for longer in range(count + 1, 1000))
 
 
 def test_several_experts_cost_as_much_each(scene):
@@ -279,8 +296,23 @@ def test_recipes_that_are_done_are_not_followed_again(results, monkeypatch):
     monkeypatch.setattr(studies, "follow", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         go("students", given, results)
+    other = given | {"marks": [3]}
+    with pytest.raises(InputError, match="is of a run with other parameters"):
+        studies.run_students(new_run("students", "smoke", other).parameters, Place(folder, "cpu", False))
     again, _ = go("students", given, results)
     assert asked == [10, 20, 20] and again == whole and not (folder / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(without_label=0), Recipe(count=4, point=0, top_k=0, without_label=0)])
+def test_labels_of_nothing_are_refused(recipe, trace):
+    pool = LabelledPool(None, torch.zeros(len(CLASSES), 1, 8, 8), CLASSES, trace)
+    with pytest.raises(InputError, match="some label has no other class"):
+        prepare(recipe._replace(count=20), pool)
+
+
+def test_budgets_are_for_ways_to_make_labels(results):
+    with pytest.raises(InputError, match="--method 'dd': wanted"):
+        go("head_to_head", {"method": "dd"}, results)
 
 
 def test_of_several_points_the_best_on_validation_is_tested(results):
