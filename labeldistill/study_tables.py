@@ -188,7 +188,7 @@ STUDIES: dict[str, Study] = {
 }
 EXHIBITS = (*NAMES, *STUDIES)
 
-# %% ../nbs/24_study_tables.ipynb #3dd5ac7f
+# %% ../nbs/24_study_tables.ipynb #f4a6a587
 FEW = {10: 10, 20: 20, 50: 25, 100: 40, 200: 60, 500: 80, 1000: 100}  # images in recipes
 SHORT_PROTOCOL = {"students": 2, "curves": 1, "marks": [3, 6]}
 SMALL: dict[str, Part] = {  # by kind
@@ -196,12 +196,12 @@ SMALL: dict[str, Part] = {  # by kind
     "students": {"base_examples": 400, "longest": 120} | SHORT_PROTOCOL,
     "relabel": {"base_examples": 10, "longest": 120, "iterations": 40, "epochs": None, "outer_batch": 64} | SHORT_PROTOCOL,
     "head_to_head": {
-        **{"base_examples": 10, "seed": 1234, "network": "lenet", "budget": 200_000, "outer_batch": 64},
+        **{"base_examples": 10, "seed": 1234, "network": "lenet", "budget": 130_000, "outer_batch": 64},
         **{"augmentations": ["none", "move"], "path_iterations": 60},
         **SHORT_PROTOCOL,
     },
 }
-SMALL_EXPERT = {"expert_iterations": 40, "temperature": 1.0}  # nothing is chosen
+SMALL_EXPERT = {"expert_iterations": 20, "temperature": 1.0}  # nothing is chosen
 
 # %% ../nbs/24_study_tables.ipynb #45f3d965
 SHORTER = {"longest": 10, "budget": 2, "epochs": 10}  # divisors

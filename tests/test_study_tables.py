@@ -54,7 +54,7 @@ def test_every_recipe_can_be_followed(scale):
 def test_smoke_needs_no_download_and_little_time():
     runs = all_runs(STUDIES, "smoke")
     assert len(runs) < 30 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
-    assert all(run.parameters.get("budget", 0) <= 200_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
+    assert all(run.parameters.get("budget", 0) <= 130_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
 
 
 def test_label_sources_differ_in_nothing_but_the_labels():
