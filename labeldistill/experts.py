@@ -32,9 +32,10 @@ from .networks import Network
 from .selection import train_on_real
 
 # %% auto #0
-__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'TRIALS', 'log_spaced', 'Trace', 'train_expert', 'train_experts', 'save_trace',
-           'load_trace', 'soften', 'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank', 'ExpertPlan',
-           'expert_points', 'choose_labels', 'trial_steps', 'Choice', 'steps_on_labels', 'expert_labels', 'kept_choice']
+__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'TRIALS', 'FINAL_CURVES', 'log_spaced', 'Trace', 'train_expert', 'train_experts',
+           'save_trace', 'load_trace', 'soften', 'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank',
+           'ExpertPlan', 'expert_points', 'choose_labels', 'trial_steps', 'Choice', 'steps_on_labels', 'expert_labels',
+           'kept_choice']
 
 # %% ../nbs/15_experts.ipynb #12d124f9
 def log_spaced(
@@ -222,8 +223,9 @@ def choose_labels(
             look(best, temperature)
     return max(scores, key=scores.get)
 
-# %% ../nbs/15_experts.ipynb #cd48a6e6
+# %% ../nbs/15_experts.ipynb #e4317f14
 TRIALS = 2  # students that a candidate meets
+FINAL_CURVES = 3  # students for the labels that are chosen
 
 
 def trial_steps(count: int) -> list[int]:  # count: N base images
@@ -240,14 +242,14 @@ class Choice(NamedTuple):
     temperature: float
     expert_accuracies: tuple[float, ...]  # on the validation part, per cent
 
-# %% ../nbs/15_experts.ipynb #a2d6de9e
+# %% ../nbs/15_experts.ipynb #1c550c2f
 def steps_on_labels(
     labels: Tensor,  # (N, C)
     head: Head,
     problem: Problem,
     schedule: Schedule,
     seed: int,
-    models: int = 3,
+    models: int = FINAL_CURVES,
     candidates: list[int] | None = None,  # None: `candidate_steps`
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of steps after which fresh students are best on the validation part."

@@ -28,6 +28,7 @@ from labeldistill.studies import (
     choose_images,
     forward_passes,
     iteration_passes,
+    learn_labels,
     learner_of,
     make_labels,
     of_decile,
@@ -256,6 +257,24 @@ def test_several_experts_cost_as_much_each(scene):
     assert three.iteration == pytest.approx(3 * one.iteration)
     start = HEAD_TO_HEAD | {"method": "unrolled", "label_init": "expert", "expert_iterations": 100}
     assert prices_of(scene, start | {"ensemble": 3}).experts == pytest.approx(300 * training_passes(scene, 128))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"method": "expert", "expert_iterations": 20, "ensemble": 2},
+        {"method": "unrolled", "outer_batch": 64},
+    ],
+)
+def test_what_is_charged_is_what_is_done(way, tmp_path, monkeypatch):
+    for module in ("evaluation", "experts", "studies"):
+        monkeypatch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [40, 80])
+    parameters = HEAD_TO_HEAD | {"base_examples": 10, "budget": 60_000} | way
+    scene = lay_out(parameters, "cpu", 10)
+    told = []
+    done = forward_passes(scene.network, lambda: told.append(learn_labels(scene, parameters, Place(tmp_path, "cpu", False))))
+    (_, facts), = told
+    assert done == pytest.approx(sum(facts["passes"].values()), rel=0.1)  # asking for prices takes some steps too
 
 
 def test_a_budget_for_nothing_is_refused():
