@@ -19,9 +19,9 @@ from .studies import Recipe
 from .study_tables import MOVED, WAYS, study_runs
 
 # %% auto #0
-__all__ = ['NOT_RUN', 'NOT_PLANNED', 'DAGGER', 'LAST_STEPS', 'Cells', 'SECTIONS', 'FACTS', 'SHEETS', 'gather_study', 'Note',
-           'Sheet', 'at_last_steps', 'link_to', 'pooled', 'by_way', 'picked', 'head_to_head_sheet', 'recipe_frame',
-           'recipe_sheet', 'cutmix_title', 'make_sheet']
+__all__ = ['NOT_RUN', 'NOT_PLANNED', 'DAGGER', 'LAST_STEPS', 'Cells', 'SECTIONS', 'SPENT', 'FACTS', 'SHEETS', 'gather_study',
+           'Note', 'Sheet', 'at_last_steps', 'link_to', 'pooled', 'by_way', 'picked', 'spent', 'head_to_head_sheet',
+           'recipe_frame', 'recipe_sheet', 'cutmix_title', 'make_sheet']
 
 # %% ../nbs/27_study_sheets.ipynb #aa892ae0
 def gather_study(
@@ -89,7 +89,7 @@ def pooled(
     dagger = DAGGER if any(at_last_steps(done, augmentation) for done in cells) else ""
     return Note(f"{mean:.2f} ± {std:.2f} ({len(values)}){dagger}", link_to(cells[0], folder))
 
-# %% ../nbs/27_study_sheets.ipynb #9dce7321
+# %% ../nbs/27_study_sheets.ipynb #b0c3da23
 Cells = dict[tuple[str, int], list[Done]]  # by way and number of images: those base sets that were run
 
 
@@ -108,25 +108,33 @@ def picked(
     count: int,  # base images
     augmentation: str,
 ) -> str | None:
-    "The way with the best mean validation accuracy; None while any way lacks any base set."
+    "The way with the best mean validation accuracy over the base sets that all ways were run on; None where there are none."
     wanted = {key: done for key, done in evidence.items() if key[1] == count}
-    if not all(done and augmentation in done.results["tests"] for done in wanted.values()):
-        return None
+    lacking = {seed for (_, _, seed), done in wanted.items() if not (done and augmentation in done.results["tests"])}
+    whole = {key: done for key, done in wanted.items() if key[2] not in lacking}
     accuracies = {
         way: [done.results["tests"][augmentation]["validation_accuracy"] for done in several]
-        for (way, _), several in by_way(wanted).items()
+        for (way, _), several in by_way(whole).items()
     }
-    return max(accuracies, key=lambda way: sum(accuracies[way]) / len(accuracies[way]))
+    return max(accuracies, key=lambda way: sum(accuracies[way]) / len(accuracies[way]), default=None)
 
-# %% ../nbs/27_study_sheets.ipynb #6097d475
+# %% ../nbs/27_study_sheets.ipynb #485fa802
+def spent(cells: list[Done]) -> Note:  # cells: of one way and number of images
+    "Millions of passes, mean over base sets: for making the labels, and for what was chosen on the validation part."
+    passes = [done.results.get("passes", {"making": 0, "choosing": 0}) for done in cells]
+    making, choosing = (sum(each[part] for each in passes) / len(passes) / 1e6 for part in ("making", "choosing"))
+    return Note(f"{making:.2f} + {choosing:.2f}")
+
+# %% ../nbs/27_study_sheets.ipynb #c138c77f
 SECTIONS = {"none": "", "move": "students see moved images"}
+SPENT = "millions of passes: making + choosing"
 
 
 def head_to_head_sheet(
     evidence: dict[Hashable, Done | None],  # by way, number of images and base set
     folder: Path,  # of the page
 ) -> Sheet:
-    "Ways against numbers of images, and the way that validation picks."
+    "Ways against numbers of images: what their labels teach, which of them validation picks, and what they cost."
     cells, counts = by_way(evidence), sorted({count for _, count, _ in evidence})
     ways = [way for way in WAYS if way in {way for way, _, _ in evidence}]
 
@@ -145,6 +153,8 @@ def head_to_head_sheet(
 
     blocks = [(SECTIONS[augmentation], block(augmentation)) for augmentation in SECTIONS]
     marked = any(note.text.endswith(DAGGER) for _, rows in blocks for _, notes in rows for note in notes)
+    costs = [(way, [spent(cells[way, n]) if (way, n) in cells else NOT_RUN for n in counts]) for way in ways]
+    blocks.append((SPENT, costs))
     return Sheet("Base examples", [str(count) for count in counts], blocks, LAST_STEPS if marked else "")
 
 # %% ../nbs/27_study_sheets.ipynb #60c8a427

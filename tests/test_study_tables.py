@@ -15,7 +15,7 @@ from labeldistill.experiments import KINDS, Done, Run, dependencies, lay_out, ne
 from labeldistill.experts import Trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_study, frontier, relative_to
-from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet
+from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked
 from labeldistill.study_tables import EXHIBITS, SCALES, STUDIES, all_runs, study_runs
 from labeldistill.tables import NAMES
 
@@ -230,9 +230,25 @@ def test_all_students_of_all_base_sets_count_and_validation_picks():
     rows = dict(head_to_head_sheet(evidence, Path()).sections[0][1])
     assert rows["LD"][0].text == "63.00 ± 2.58 (4)" and rows["Expert"][0].text == "80.00 ± 0.00 (4)"
     assert rows["Picked by validation"][0].text == "LD: 63.00 ± 2.58 (4)"  # whatever the test says
-    for missing in (("Expert", 10, 1), ("Unrolled", 10, 0)):  # a base set, or a whole way
-        unequal = head_to_head_sheet(evidence | {missing: None}, Path())
-        assert dict(unequal.sections[0][1])["Picked by validation"][0].text == "not run"
+
+
+def test_ways_are_compared_on_the_base_sets_that_all_were_run_on():
+    evidence = {("LD", 10, seed): cell("LD", seed, [60.0], accuracy) for seed, accuracy in ((0, 70.0), (1, 70.0))}
+    evidence |= {("Expert", 10, seed): cell("Expert", seed, [60.0], accuracy) for seed, accuracy in ((0, 69.0), (1, 75.0))}
+    lacking = evidence | {("LD", 10, 1): None}  # the base set that would let the other way win
+    assert [picked(cells, 10, "none") for cells in (evidence, lacking)] == ["Expert", "LD"]
+    assert picked(evidence | dict.fromkeys([("Unrolled", 10, 0), ("Unrolled", 10, 1)]), 10, "none") is None
+
+
+def test_what_labels_cost_is_the_mean_over_base_sets():
+    cells = [cell("LD", seed, [60.0], 70.0) for seed in (0, 1)]
+    for done, passes in zip(cells, (6e6, 7e6), strict=True):
+        done.results["passes"] = {"making": passes, "choosing": 1e6}
+    sheet = head_to_head_sheet(
+        {("LD", 10, 0): cells[0], ("LD", 10, 1): cells[1], ("True labels", 10, 0): cell("", 0, [9.0], 9.0)}, Path()
+    )
+    costs = dict(sheet.sections[-1][1])
+    assert costs["LD"][0].text == "6.50 + 1.00" and costs["True labels"][0].text == "0.00 + 0.00"
 
 
 def test_cells_whose_students_took_the_most_steps_that_were_tried_are_marked():
