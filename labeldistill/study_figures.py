@@ -30,10 +30,10 @@ from .study_sheets import gather_study, recipe_frame
 from .study_tables import EARLY, IMAGES, LATE
 
 # %% auto #0
-__all__ = ['Found', 'CONDITIONS', 'STUDY_DRAWINGS', 'PARTIAL', 'frame_of', 'one_axis', 'draw_hard_and_soft', 'draw_stopping',
-           'relative_to', 'draw_swaps', 'draw_temperatures', 'traced', 'dataset_of', 'draw_one_label', 'draw_tradeoff',
-           'frontier', 'draw_frontier', 'draw_data_and_knowledge', 'draw_late', 'draw_zero_shot', 'distances',
-           'draw_distances', 'draw_deciles', 'draw_like_classes', 'draw_study']
+__all__ = ['Found', 'CONDITIONS', 'PROGRESS', 'STUDY_DRAWINGS', 'PARTIAL', 'frame_of', 'one_axis', 'draw_hard_and_soft',
+           'draw_stopping', 'relative_to', 'draw_swaps', 'draw_temperatures', 'traced', 'dataset_of', 'draw_one_label',
+           'draw_tradeoff', 'frontier', 'draw_frontier', 'draw_data_and_knowledge', 'draw_late', 'draw_zero_shot',
+           'distances', 'draw_distances', 'draw_deciles', 'draw_like_classes', 'draw_study']
 
 # %% ../nbs/29_study_figures.ipynb #52af0740
 Found = dict[Hashable, Done]  # the runs of a study by what they are
@@ -68,23 +68,29 @@ def draw_hard_and_soft(found: Found) -> Figure:
     axis.set(xlabel="images", ylabel="student test accuracy (%)")
     return figure
 
-# %% ../nbs/29_study_figures.ipynb #fc49aea5
+# %% ../nbs/29_study_figures.ipynb #37155dcd
+PROGRESS = {  # an expert's training, column by column
+    "iterations": "expert's iterations",
+    "expert_accuracy": "expert's validation accuracy (%)",
+    "entropy": "entropy of labels (bits)",
+}
+
+
 def draw_stopping(found: Found) -> Figure:
-    "Students against the accuracy of their expert, and against the entropy of its labels."
+    "Students against the length of their expert's training, its accuracy, and the entropy of its labels."
     frame = frame_of(found).sort_values("iterations")
-    figure = Figure(figsize=(10, 3.3), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(11, 3.3), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
     soft, hard = frame[~frame["hard"]], frame[frame["hard"]]
     look = CONDITIONS | {"hue_order": frame["images"].unique(), "marker": "o", "sort": False, "errorbar": "sd"}
-    sns.lineplot(soft, x="expert_accuracy", y="values", ax=left, **look)
-    sns.lineplot(soft, x="entropy", y="values", ax=right, legend=False, **look)
     colours = dict(zip(look["hue_order"], sns.color_palette("colorblind"), strict=False))
-    for (images, mean) in hard.groupby("images")["values"].mean().items():
-        for axis in (left, right):
+    for axis, (x, name) in zip(axes, PROGRESS.items(), strict=True):
+        sns.lineplot(soft, x=x, y="values", ax=axis, legend=axis is axes[0], **look)
+        for images, mean in hard.groupby("images")["values"].mean().items():
             axis.axhline(mean, color=colours[images], ls=":", lw=1)
-    left.set(xlabel="expert's validation accuracy (%)", ylabel="student test accuracy (%)")
-    right.set(xlabel="entropy of labels (bits)")
-    left.legend(title="images (dotted: hard labels)", fontsize=7, title_fontsize=7)
+        axis.set(xlabel=name, ylabel="student test accuracy (%)")
+    axes[0].set_xscale("log")
+    axes[0].legend(title="images (dotted: hard labels)", fontsize=7, title_fontsize=7)
     return figure
 
 # %% ../nbs/29_study_figures.ipynb #377be814
