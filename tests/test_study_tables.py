@@ -167,7 +167,7 @@ def test_figures_are_drawn_from_records(name, made_up, monkeypatch):
     (panel,) = draw_study(name, made_up, "smoke")
     assert (panel.title, panel.reason) == ("", "")
     axes = panel.figure.axes
-    more = {"figureA2": 2, "figureA4": 2, "figureA5": 7, "figureA6": 2, "figureA8": 4, "figureA10": 4}
+    more = {"figureA2": 3, "figureA4": 2, "figureA5": 7, "figureA6": 2, "figureA8": 4, "figureA10": 4}
     assert len(axes) == more.get(name, 1)
     assert all(axis.lines or axis.collections or axis.patches or axis.images for axis in axes)
 
