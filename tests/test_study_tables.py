@@ -265,6 +265,7 @@ def test_sheets_say_what_was_run(name, made_up, tmp_path):
     assert full.was_run and not empty.was_run
     links = [note.link for _, rows in full.sections for _, notes in rows for note in notes if note.link]
     assert links and all((made_up / "report" / link).resolve().exists() for link in links)
+    assert report.any_table(name, tmp_path, "smoke", tmp_path) == "not run\n"
     text = report.any_table(name, made_up, "smoke", made_up / "report")
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1 and re.search(r"\d ± \d", text)
