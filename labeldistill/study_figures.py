@@ -68,7 +68,7 @@ def draw_hard_and_soft(found: Found) -> Figure:
     axis.set(xlabel="images", ylabel="student test accuracy (%)")
     return figure
 
-# %% ../nbs/29_study_figures.ipynb #37155dcd
+# %% ../nbs/29_study_figures.ipynb #1409879c
 PROGRESS = {  # an expert's training, column by column
     "iterations": "expert's iterations",
     "expert_accuracy": "expert's validation accuracy (%)",
@@ -78,18 +78,17 @@ PROGRESS = {  # an expert's training, column by column
 
 def draw_stopping(found: Found) -> Figure:
     "Students against the length of their expert's training, its accuracy, and the entropy of its labels."
-    frame = frame_of(found).sort_values("iterations")
+    (done,) = found.values()
+    frame = recipe_frame(done).sort_values("iterations")
     figure = Figure(figsize=(11, 3.3), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
-    soft, hard = frame[~frame["hard"]], frame[frame["hard"]]
-    look = CONDITIONS | {"hue_order": frame["images"].unique(), "marker": "o", "sort": False, "errorbar": "sd"}
-    colours = dict(zip(look["hue_order"], sns.color_palette("colorblind"), strict=False))
-    for axis, (x, name) in zip(axes, PROGRESS.items(), strict=True):
-        sns.lineplot(soft, x=x, y="values", ax=axis, legend=axis is axes[0], **look)
-        for images, mean in hard.groupby("images")["values"].mean().items():
-            axis.axhline(mean, color=colours[images], ls=":", lw=1)
-        axis.set(xlabel=name, ylabel="student test accuracy (%)")
-    axes[0].set_xscale("log")
+    for (count, of_count), colour in zip(frame.groupby("count"), sns.color_palette("colorblind"), strict=False):
+        soft, hard = of_count[~of_count["hard"]], of_count[of_count["hard"]]
+        for axis, (x, name) in zip(axes, PROGRESS.items(), strict=True):
+            axis.errorbar(soft[x], soft["mean"], soft["std"], color=colour, marker="o", ms=4, lw=1.2, capsize=2, label=str(count))
+            axis.axhline(hard["mean"].item(), color=colour, ls=":", lw=1)
+            axis.set_xlabel(name)
+    axes[0].set(xscale="log", ylabel="student test accuracy (%)")
     axes[0].legend(title="images (dotted: hard labels)", fontsize=7, title_fontsize=7)
     return figure
 
@@ -180,17 +179,17 @@ def frontier(
     best = np.maximum.accumulate(gains[order])
     return order[np.append(True, best[1:] > best[:-1])]
 
-# %% ../nbs/29_study_figures.ipynb #698fc85d
+# %% ../nbs/29_study_figures.ipynb #f0c4ad44
 def draw_frontier(
     axis: Axes,
     frame: pd.DataFrame,  # of all stopping points
 ) -> None:
-    "All combinations of images, kept shares and stopping point, and those that are not beaten."
-    keys = ["count", "top_k", "iterations"]
-    means = frame.groupby(keys, as_index=False)["values"].mean().astype({"iterations": int})
+    "All combinations of images, kept shares and stopping point, and those that are not beaten on the validation part."
+    keys, measured = ["count", "top_k", "iterations"], ["values", "validation_accuracy"]
+    means = frame.groupby(keys, as_index=False)[measured].mean().astype({"iterations": int})
     means["cost"] = means["count"] * means["top_k"].clip(lower=1)
     sns.scatterplot(means, x="cost", y="values", hue="iterations", palette="viridis", hue_norm=LogNorm(), s=14, ax=axis)
-    best = means.iloc[frontier(means["cost"].to_numpy(), means["values"].to_numpy())]
+    best = means.iloc[frontier(means["cost"].to_numpy(), means["validation_accuracy"].to_numpy())]
     axis.step(best["cost"], best["values"], where="post", color="black", lw=1, zorder=0)
     axis.set(xscale="log", xlabel="kept shares in all (images x shares)", ylabel="student test accuracy (%)")
     axis.legend(title="expert's iterations", fontsize=7, title_fontsize=7)

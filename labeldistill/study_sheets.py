@@ -89,7 +89,7 @@ def pooled(
     dagger = DAGGER if any(at_last_steps(done, augmentation) for done in cells) else ""
     return Note(f"{mean:.2f} ± {std:.2f} ({len(values)}){dagger}", link_to(cells[0], folder))
 
-# %% ../nbs/27_study_sheets.ipynb #b0c3da23
+# %% ../nbs/27_study_sheets.ipynb #c5021a31
 Cells = dict[tuple[str, int], list[Done]]  # by way and number of images: those base sets that were run
 
 
@@ -107,16 +107,18 @@ def picked(
     evidence: dict[Hashable, Done | None],  # by way, number of images and base set
     count: int,  # base images
     augmentation: str,
-) -> str | None:
-    "The way with the best mean validation accuracy over the base sets that all ways were run on; None where there are none."
+) -> tuple[str, list[Done]] | None:
+    "The way with the best mean validation accuracy over the base sets that all ways were run on, and its runs on these."
     wanted = {key: done for key, done in evidence.items() if key[1] == count}
     lacking = {seed for (_, _, seed), done in wanted.items() if not (done and augmentation in done.results["tests"])}
-    whole = {key: done for key, done in wanted.items() if key[2] not in lacking}
-    accuracies = {
-        way: [done.results["tests"][augmentation]["validation_accuracy"] for done in several]
-        for (way, _), several in by_way(whole).items()
-    }
-    return max(accuracies, key=lambda way: sum(accuracies[way]) / len(accuracies[way]), default=None)
+    whole = by_way({key: done for key, done in wanted.items() if key[2] not in lacking})
+
+    def validated(key: tuple[str, int]) -> float:
+        accuracies = [done.results["tests"][augmentation]["validation_accuracy"] for done in whole[key]]
+        return sum(accuracies) / len(accuracies)
+
+    best = max(whole, key=validated, default=None)
+    return (best[0], whole[best]) if best else None
 
 # %% ../nbs/27_study_sheets.ipynb #485fa802
 def spent(cells: list[Done]) -> Note:  # cells: of one way and number of images
@@ -125,7 +127,7 @@ def spent(cells: list[Done]) -> Note:  # cells: of one way and number of images
     making, choosing = (sum(each[part] for each in passes) / len(passes) / 1e6 for part in ("making", "choosing"))
     return Note(f"{making:.2f} + {choosing:.2f}")
 
-# %% ../nbs/27_study_sheets.ipynb #c138c77f
+# %% ../nbs/27_study_sheets.ipynb #4c04bf50
 SECTIONS = {"none": "", "move": "students see moved images"}
 SPENT = "millions of passes: making + choosing"
 
@@ -147,8 +149,10 @@ def head_to_head_sheet(
     def block(augmentation: str) -> list[tuple[str, list[Note]]]:
         rows = [(way, [note(way, count, augmentation) for count in counts]) for way in ways]
         best = [picked(evidence, count, augmentation) for count in counts]
-        named = zip(best, counts, strict=True)
-        notes = [Note(f"{way}: {note(way, n, augmentation).text}") if way else note("", n, augmentation) for way, n in named]
+        notes = [
+            Note(f"{found[0]}: {pooled(found[1], augmentation, folder).text}") if found else note("", count, augmentation)
+            for found, count in zip(best, counts, strict=True)
+        ]
         return [*rows, ("Picked by validation", notes)]
 
     blocks = [(SECTIONS[augmentation], block(augmentation)) for augmentation in SECTIONS]

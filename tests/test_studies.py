@@ -13,7 +13,7 @@ from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
 from labeldistill.experiments import Place, lay_out, new_run, perform
 from labeldistill.experts import Trace, load_trace, soften
-from labeldistill.runs import make_exam
+from labeldistill.runs import Scene, make_exam
 from labeldistill.studies import (
     AUGMENTATIONS,
     HEAD_TO_HEAD,
@@ -371,6 +371,37 @@ def test_labels_are_made_within_the_budget_and_tested_alike(results):
     assert learned["iterations"] == learned["settings"]["iterations"] > 100 and distilled.head == "linear"
     assert json.loads((folder / "result.json").read_text())["results"]["kind"] == "head_to_head"
     assert all(tested["steps"] in (5, 20) and tested["accuracy"]["n"] == 2 for tested in learned["tests"].values())
+
+
+CHOOSING = {
+    "expert": ("head_to_head", {"base_examples": 10, "budget": 40_000, "method": "expert"}),
+    "learned": ("head_to_head", {"base_examples": 10, "budget": 20_000, "outer_batch": 64, "method": "ridge"}),
+    "recipes": ("students", POOL | {"recipes": [{"count": 20, "point": [0, 1, 2, 3]}]}),
+}
+
+
+@pytest.mark.parametrize("kind, parameters", CHOOSING.values(), ids=CHOOSING)
+def test_nothing_is_chosen_on_the_test_part(kind, parameters, tmp_path, monkeypatch):
+    for module in ("evaluation", "experts", "studies"):
+        monkeypatch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [40, 80])
+    honest = Scene.exam
+
+    def exam(scene, part):
+        right = honest(scene, part)
+        return Exam(right.images, (right.labels + 1) % scene.classes, right.normalise) if part == "test" else right
+
+    def chosen(folder):
+        results, _ = go(kind, parameters | QUICK, tmp_path / folder)
+        for tested in (*results.get("tests", {}).values(), *results.get("found", [])):
+            accuracies.append(tested.pop("accuracy")["mean"])
+            tested.pop("recalls")
+        return results
+
+    accuracies = []
+    plain = chosen("right")
+    monkeypatch.setattr(Scene, "exam", exam)
+    assert chosen("wrong") == plain
+    assert accuracies[0] > accuracies[1]
 
 
 def test_distilled_images_are_labelled_by_experts(results):

@@ -236,7 +236,9 @@ def test_ways_are_compared_on_the_base_sets_that_all_were_run_on():
     evidence = {("LD", 10, seed): cell("LD", seed, [60.0], accuracy) for seed, accuracy in ((0, 70.0), (1, 70.0))}
     evidence |= {("Expert", 10, seed): cell("Expert", seed, [60.0], accuracy) for seed, accuracy in ((0, 69.0), (1, 75.0))}
     lacking = evidence | {("LD", 10, 1): None}  # the base set that would let the other way win
-    assert [picked(cells, 10, "none") for cells in (evidence, lacking)] == ["Expert", "LD"]
+    assert [picked(cells, 10, "none")[0] for cells in (evidence, lacking)] == ["Expert", "LD"]
+    rows = dict(head_to_head_sheet(lacking | {("Expert", 10, 0): cell("Expert", 0, [60.0], 71.0)}, Path()).sections[0][1])
+    assert rows["Expert"][0].text.endswith("(2)") and rows["Picked by validation"][0].text.endswith("(1)")
     assert picked(evidence | dict.fromkeys([("Unrolled", 10, 0), ("Unrolled", 10, 1)]), 10, "none") is None
 
 
