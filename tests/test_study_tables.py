@@ -5,8 +5,10 @@ import random
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from labeldistill import InputError, report
 from labeldistill.catalogue import KNOWN
@@ -14,10 +16,12 @@ from labeldistill.data import Split
 from labeldistill.experiments import KINDS, Done, Run, dependencies, lay_out, new_run
 from labeldistill.experts import Trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
-from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_study, frontier, relative_to
-from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked
-from labeldistill.study_tables import EXHIBITS, SCALES, STUDIES, all_runs, study_runs
+from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_frontier, draw_study, frontier, relative_to
+from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked, recipe_frame
+from labeldistill.study_tables import EARLY, EXHIBITS, SCALES, STUDIES, all_runs, study_runs
 from labeldistill.tables import NAMES
+
+REPOSITORY = Path(__file__).parents[1]
 
 # what is computed
 
@@ -137,7 +141,7 @@ def follow(given: dict) -> dict:
     rng, recipe = random.Random(json.dumps(given)), Recipe(**given)
     found = {"recipe": given, "steps": 50, "entropy": rng.random(), "validation_accuracy": 50.0, "recalls": [50.0] * 10}
     point = recipe.point[0] if isinstance(recipe.point, list) else recipe.point
-    expert = {} if point is None else {"iterations": 2 ** (point + 3), "expert_accuracy": 50.0 + point}
+    expert = {} if point is None else {"iterations": 2 ** (point + 3), "expert_accuracy": 50.0 + min(point, 10)}
     return {**found, "point": point, **expert, "accuracy": accuracy(50 + 10 * rng.random())}
 
 
@@ -193,6 +197,26 @@ def test_the_frontier_has_what_nothing_cheaper_beats():
     rows = frontier(costs, gains)
     beaten = [any(costs[j] <= costs[i] and gains[j] > gains[i] for j in range(50)) for i in range(50)]
     assert sorted(rows) == [i for i in range(50) if not beaten[i]] and (costs[rows][1:] > costs[rows][:-1]).all()
+
+
+def test_the_frontier_is_chosen_on_the_validation_part():
+    columns = {"count": [10, 20, 50], "top_k": [1, 1, 1], "iterations": [10, 20, 30]}
+    frame = pd.DataFrame({**columns, "values": [60.0, 50.0, 70.0], "validation_accuracy": [60.0, 70.0, 65.0]})
+    axis = Figure().subplots()
+    draw_frontier(axis, frame)
+    (line,) = (line for line in axis.lines if len(line.get_xdata()))
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([10, 20], [60.0, 50.0])
+
+
+def test_every_stopping_point_is_drawn_also_where_experts_are_as_accurate(made_up):
+    (panel,) = draw_study("figureA2", made_up, "smoke")
+    assert {len(container[0].get_xdata()) for axis in panel.figure.axes for container in axis.containers} == {14}
+
+
+def test_early_points_are_those_that_validation_picks():
+    (done,) = gather_study("figureA2", REPOSITORY / "papermill_runs" / "results", "paper").values()
+    frame = recipe_frame(done).dropna(subset="point").set_index("point")
+    assert frame.groupby("count")["validation_accuracy"].idxmax().to_dict() == EARLY
 
 
 def test_gains_are_over_the_control_with_as_many_images(made_up):
