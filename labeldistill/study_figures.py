@@ -210,7 +210,7 @@ def draw_late(found: Found) -> Figure:
     draw_tradeoff(axis, frame_of({"late": found[LATE]}), legend=True)
     return figure
 
-# %% ../nbs/29_study_figures.ipynb #214f7eea
+# %% ../nbs/29_study_figures.ipynb #29ca97ed
 def draw_zero_shot(found: Found) -> Figure:
     "How much of a class is recognised that had no images, or that no label spoke of."
     (done,) = found.values()
@@ -228,7 +228,8 @@ def draw_zero_shot(found: Found) -> Figure:
     sns.barplot(shares, x="images", y="share", hue="condition", palette="colorblind", errorbar=None, ax=axis)
     sns.stripplot(shares, x="images", y="share", hue="condition", dodge=True, palette="dark:black", legend=False, size=3, ax=axis)
     axis.set(ylabel="of the class recognised (%)", ylim=(0, 100))
-    axis.legend(title=f"class {' or '.join(map(str, left_out))}", fontsize=7, title_fontsize=7)
+    title = f"class {' or '.join(map(str, left_out))}"
+    axis.legend(title=title, fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 # %% ../nbs/29_study_figures.ipynb #3cec0d53
