@@ -32,10 +32,10 @@ from .networks import Network
 from .selection import train_on_real
 
 # %% auto #0
-__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'TRIALS', 'FINAL_CURVES', 'log_spaced', 'Trace', 'train_expert', 'train_experts',
-           'save_trace', 'load_trace', 'soften', 'keep_top', 'trace_labels', 'entropy', 'jensen_shannon', 'swap_rank',
-           'ExpertPlan', 'expert_points', 'choose_labels', 'trial_steps', 'Choice', 'steps_on_labels', 'expert_labels',
-           'kept_choice']
+__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'SEARCHED_AT', 'TRIALS', 'FINAL_CURVES', 'log_spaced', 'Trace', 'train_expert',
+           'train_experts', 'save_trace', 'load_trace', 'soften', 'keep_top', 'trace_labels', 'entropy',
+           'jensen_shannon', 'swap_rank', 'ExpertPlan', 'expert_points', 'choose_labels', 'trial_steps', 'Choice',
+           'steps_on_labels', 'expert_labels', 'kept_choice']
 
 # %% ../nbs/15_experts.ipynb #12d124f9
 def log_spaced(
@@ -176,9 +176,10 @@ def swap_rank(
     first, last = order[..., rank - 1 : rank], order[..., -1:]
     return labels.scatter(-1, first, labels.gather(-1, last)).scatter(-1, last, labels.gather(-1, first))
 
-# %% ../nbs/15_experts.ipynb #06057443
+# %% ../nbs/15_experts.ipynb #d4d507cb
 STOPPING_POINTS = 8  # of an expert's training
-TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0)
+TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 8.0)
+SEARCHED_AT = 3.0  # temperature at which stopping points are compared
 
 
 class ExpertPlan(NamedTuple):
@@ -197,7 +198,7 @@ def expert_points(
     "The points at which an expert is looked at: the one that is wished, or `STOPPING_POINTS`."
     return [plan.iterations] if plan.iterations else log_spaced(min(10, longest), longest, STOPPING_POINTS)
 
-# %% ../nbs/15_experts.ipynb #aa6a6d81
+# %% ../nbs/15_experts.ipynb #f9d41f38
 def choose_labels(
     trace: Trace,
     plan: ExpertPlan,
@@ -205,7 +206,7 @@ def choose_labels(
     show_progress: bool = True,
 ) -> tuple[int, float]:
     "The point (0 to T - 1) and the temperature with the best score; what is given stays, a single candidate is not scored."
-    count, first = len(trace.iterations), plan.temperature or 1.0
+    count, first = len(trace.iterations), plan.temperature or SEARCHED_AT
     others = [] if plan.temperature else [t for t in TEMPERATURES if t != first]
     if count == 1 and not others:
         return 0, first

@@ -92,23 +92,22 @@ def draw_stopping(found: Found) -> Figure:
     axes[0].legend(title="images (dotted: hard labels)", fontsize=7, title_fontsize=7)
     return figure
 
-# %% ../nbs/29_study_figures.ipynb #377be814
+# %% ../nbs/29_study_figures.ipynb #11898aed
 def relative_to(
     frame: pd.DataFrame,  # of students
-    control: pd.Series,  # which rows are the control
-) -> pd.DataFrame:  # without them
+    control: pd.DataFrame,  # of others
+) -> pd.DataFrame:
     "Accuracies as shares of the control's mean with as many images, in per cent, and differences from it in points."
-    means = frame[control].groupby("count")["values"].mean()
-    rest = frame[~control]
-    usual = rest["count"].map(means)
-    return rest.assign(share=100 * rest["values"] / usual, difference=rest["values"] - usual)
+    usual = frame["count"].map(control.groupby("count")["values"].mean())
+    return frame.assign(share=100 * frame["values"] / usual, difference=frame["values"] - usual)
 
 
 def draw_swaps(found: Found) -> Figure:
     "Accuracy left when shares of a rank are swapped with the smallest."
     frame = frame_of(found)
     figure, axis = one_axis()
-    sns.lineplot(relative_to(frame, frame["swap"].isna()), x="swap", y="share", marker="o", errorbar="sd", ax=axis, **CONDITIONS)
+    left = relative_to(frame[frame["swap"].notna()], frame[frame["swap"].isna()])
+    sns.lineplot(left, x="swap", y="share", marker="o", errorbar="sd", ax=axis, **CONDITIONS)
     axis.axhline(100, color="grey", lw=0.5)
     axis.set(xlabel="rank that changes places with the last", ylabel="accuracy (% of unchanged labels')")
     return figure
@@ -264,12 +263,13 @@ def draw_distances(found: Found) -> Figure:
     last.legend(fontsize=7)
     return figure
 
-# %% ../nbs/29_study_figures.ipynb #4b5f180f
+# %% ../nbs/29_study_figures.ipynb #3591e242
 def draw_deciles(found: Found) -> Figure:
-    "What is gained over random images."
+    "What is gained over random images, the mean of several draws."
     frame = frame_of(found)
+    random = frame["run"] == "draws"
+    gains = relative_to(frame[frame["decile"].notna()], frame[random])
     figure, axis = one_axis()
-    gains = relative_to(frame, frame["decile"].isna())
     sns.lineplot(gains, x="decile", y="difference", marker="o", errorbar="sd", ax=axis, **CONDITIONS)
     axis.axhline(0, color="grey", lw=0.5)
     axis.set(xlabel="tenth of each class by cross-entropy (1: easiest)", ylabel="accuracy over random images (points)")

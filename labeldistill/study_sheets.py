@@ -56,9 +56,9 @@ class Sheet(NamedTuple):
 
 NOT_RUN, NOT_PLANNED = Note("not run"), Note("")
 
-# %% ../nbs/27_study_sheets.ipynb #b6d10d71
+# %% ../nbs/27_study_sheets.ipynb #15f6b8c5
 DAGGER = "†"
-LAST_STEPS = f"{DAGGER} On some base set the validation part chose the most steps that were tried."
+LAST_STEPS = f"{DAGGER} The validation part chose the most steps that were tried (if there are several base sets, on some)."
 
 
 def at_last_steps(
@@ -178,7 +178,7 @@ def recipe_frame(done: Done) -> pd.DataFrame:
     ]
     return pd.DataFrame(rows)
 
-# %% ../nbs/27_study_sheets.ipynb #93819e54
+# %% ../nbs/27_study_sheets.ipynb #b2b53a1b
 def recipe_sheet(
     evidence: dict[Hashable, Done | None],  # one run
     folder: Path,  # of the page
@@ -188,13 +188,15 @@ def recipe_sheet(
     (done,) = evidence.values()
     if done is None:
         return Sheet("Base examples", ["all"], [("", [("all", [NOT_RUN])])])
-    frame = recipe_frame(done)
+    frame, last = recipe_frame(done), done.run.parameters["marks"][-1]
     columns, rows = sorted(frame["count"].unique()), {}
     for recipe in frame.itertuples(index=False):
-        note = Note(f"{recipe.mean:.2f} ± {recipe.std:.2f} ({recipe.n})", link_to(done, folder))
+        dagger = DAGGER if recipe.steps == last else ""
+        note = Note(f"{recipe.mean:.2f} ± {recipe.std:.2f} ({recipe.n}){dagger}", link_to(done, folder))
         rows.setdefault(title(recipe), {})[recipe.count] = note
     lines = [(name, [notes.get(count, NOT_RUN) for count in columns]) for name, notes in rows.items()]
-    return Sheet("Base examples", [str(count) for count in columns], [("", lines)])
+    remark = LAST_STEPS if (frame["steps"] == last).any() else ""
+    return Sheet("Base examples", [str(count) for count in columns], [("", lines)], remark)
 
 # %% ../nbs/27_study_sheets.ipynb #ecb4af0d
 def cutmix_title(recipe: Any) -> str:

@@ -127,7 +127,7 @@ def relabelled(system: str) -> Part:
     "Images of a system with hard labels and with those of an expert."
     return IMAGES[system] | {"kind": "relabel", "longest": POOL["longest"], "experts": 1, "recipes": HARD_AND_SOFT}
 
-# %% ../nbs/24_study_tables.ipynb #d3b55b78
+# %% ../nbs/24_study_tables.ipynb #4b9dd982
 TRACED = {"trace": POOL | {"kind": "trace"}}
 LEARNED_LABELS = [("LD", 100, 1234), ("LD RR", 100, 1234), ("Unrolled", 100, 1234)]
 TABLE_A = head_to_head(MNIST)
@@ -178,7 +178,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figureA9": Study(
         *("easy and hard images", "Images chosen by the experts' cross-entropy; MNIST"),
-        *(f"{FIGURE} 9", {"deciles": students(RECIPES["deciles"])}),
+        *(f"{FIGURE} 9", {"deciles": students(RECIPES["deciles"]), "draws": students(RECIPES["draws"])}),
     ),
     "figureA10": Study("like classes", "Mean labels of each class without its own share; MNIST", f"{FIGURE} 10", TRACED),
     "figureA11": Study(

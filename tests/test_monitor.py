@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeldistill.monitor import monitor_start, observe, training_steps, window_size
+from labeldistill.monitor import monitor_start, observe, training_steps, training_steps_then, window_size
 
 
 def watch(errors, width):
@@ -64,6 +64,14 @@ def test_a_sequence_worked_out_by_hand(errors, width, resets, records):
     assert resets_of(states) == resets
     assert int(states[-1].resets) == len(resets)
     assert states[-1].records.tolist() == [0, 0, 0, *records][-3:]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=120), st.integers(1, 4))
+def test_what_it_knew_can_be_told_from_the_resets(errors, width):
+    states = watch(errors, width)
+    assert [training_steps(state) for state in states] == [
+        training_steps_then(resets_of(states), iteration, width) for iteration in range(1, len(states) + 1)
+    ]
 
 
 def test_a_first_window_is_only_judged_when_it_is_full():

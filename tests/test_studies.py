@@ -264,6 +264,9 @@ def test_several_experts_cost_as_much_each(scene):
     [
         {"method": "expert", "expert_iterations": 20, "ensemble": 2},
         {"method": "unrolled", "outer_batch": 64},
+        {"method": "unrolled", "label_init": "expert", "outer_batch": 64},
+        {"method": "second-order", "outer_batch": 64},
+        {"method": "ridge", "outer_batch": 64},
     ],
 )
 def test_what_is_charged_is_what_is_done(way, tmp_path, monkeypatch):

@@ -223,8 +223,9 @@ def test_gains_are_over_the_control_with_as_many_images(made_up):
     from labeldistill.study_figures import frame_of
 
     frame = frame_of(gather_study("figureA9", made_up, "smoke"))
-    gains = relative_to(frame, frame["decile"].isna())
-    control = frame[frame["decile"].isna() & (frame["count"] == 10)]["values"].mean()
+    random = frame["run"] == "draws"
+    gains = relative_to(frame[frame["decile"].notna()], frame[random])
+    control = frame[random & (frame["count"] == 10)]["values"].mean()
     own = gains[(gains["count"] == 10) & (gains["decile"] == 3)]
     assert own["difference"].tolist() == pytest.approx((own["values"] - control).tolist()) and len(own) == 2
 
