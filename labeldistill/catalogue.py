@@ -28,12 +28,12 @@ from .downloads import ORIGINS, obtain, unpack
 
 # %% auto #0
 __all__ = ['LETTER_FONTS', 'GREY', 'COLOUR', 'EMNIST_FILES', 'SVHN_FILES', 'NPZ_KEYS', 'KUZUSHIJI49_CLASSES', 'IMAGENET',
-           'IMAGENET64_FILES', 'CIFAR10_PARTS', 'CIFAR10_FILES', 'CIFAR100_FILES', 'KNOWN', 'read_digits', 'draw_glyph',
-           'jitter', 'read_letters', 'open_torchvision', 'read_torchvision', 'to_nchw', 'read_emnist_letters',
-           'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'resize', 'open_npz', 'read_npz',
-           'check_arrays', 'read_kuzushiji49', 'read_cub200', 'squash_images', 'read_tiny_imagenet', 'class_names',
-           'read_lines', 'read_imagenet64', 'read_imagenet64_batch', 'Known', 'origin_files', 'idx_dataset',
-           'cifar_dataset', 'luma', 'convert_channels', 'load', 'read_own', 'check']
+           'IMAGENET64_FILES', 'CIFAR10_PARTS', 'CIFAR10_FILES', 'CIFAR100_FILES', 'KNOWN', 'MOST_PIXELS',
+           'read_digits', 'draw_glyph', 'jitter', 'read_letters', 'open_torchvision', 'read_torchvision', 'to_nchw',
+           'read_emnist_letters', 'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'resize',
+           'open_npz', 'read_npz', 'check_arrays', 'read_kuzushiji49', 'read_cub200', 'squash_images',
+           'read_tiny_imagenet', 'class_names', 'read_lines', 'read_imagenet64', 'read_imagenet64_batch', 'Known',
+           'origin_files', 'idx_dataset', 'cifar_dataset', 'luma', 'convert_channels', 'load', 'read_own', 'check']
 
 # %% ../nbs/02_catalogue.ipynb #d7638347
 def read_digits(root: Path) -> Dataset:
@@ -201,7 +201,7 @@ def on_disk(
     unpacked = [file.removesuffix(".gz").removesuffix(".tgz").removesuffix(".zip") for file in files]
     return all((root / packed).exists() or (root / file).exists() for packed, file in zip(files, unpacked, strict=True))
 
-# %% ../nbs/02_catalogue.ipynb #4b1484dd
+# %% ../nbs/02_catalogue.ipynb #b33ca4ef
 def read_folder(
     path: Path,
     image_size: int | None = None,  # resize to this many pixels a side
@@ -219,7 +219,11 @@ def read_folder(
         folder = VisibleFolder(str(path), loader=open_image)
     except FileNotFoundError as error:
         raise InputError(f"'{path}': {first_line(error)}; wanted: one folder of images per class, none empty") from error
-    decoded = [folder.loader(file) for file, _ in tqdm(folder.samples, f"reading {path.name}", leave=False)]
+    deep = [name for name in folder.classes if not any(file.is_file() for file in (path / name).iterdir())]
+    if deep:
+        raise InputError(f"'{path}': in '{deep[0]}' there are folders only; wanted: one folder of images per class")
+    with tqdm(folder.samples, f"reading {path.name}", leave=False) as samples:
+        decoded = [folder.loader(file) for file, _ in samples]
     mode = "L" if all(image.mode in ("1", "L", "LA") for image in decoded) else "RGB"
     tensors = [to_nchw(torch.from_numpy(np.array(image.convert(mode)))[None]) for image in decoded]
     if image_size:
@@ -515,7 +519,10 @@ def convert_channels(
     constants = dataset.constants and Normalisation(*(3 * numbers for numbers in dataset.constants))
     return replace(dataset, images=dataset.images.repeat(1, 3, 1, 1), constants=constants)
 
-# %% ../nbs/02_catalogue.ipynb #7c933cc8
+# %% ../nbs/02_catalogue.ipynb #9e68d4d5
+MOST_PIXELS = 1024  # a side
+
+
 def load(
     name: str | Path,  # a known name, a folder of class folders, or an .npz file
     root: str | Path | None = None,  # folder of downloaded data, see `find_root`
@@ -523,8 +530,10 @@ def load(
     channels: int | None = None,  # 1 for grey, 3 for colour; None leaves images as they are
 ) -> Dataset:
     "A data set by name or path. Raises `InputError`."
-    if image_size is not None and image_size < 1:
-        raise InputError(f"--image-size {image_size}: must be at least 1")
+    if image_size is not None and not 1 <= image_size <= MOST_PIXELS:
+        raise InputError(f"--image-size {image_size}: must be at least 1, at most {MOST_PIXELS}")
+    if not str(name).strip():
+        raise InputError("a data set without a name; wanted: a known name or a path")
     if channels not in (None, 1, 3):
         raise InputError(f"--channels {channels}: wanted 1 (grey) or 3 (colour)")
     if str(name) in KNOWN:
@@ -555,9 +564,14 @@ def read_own(
         raise InputError(f"'{name}' is neither a folder nor an .npz file; wanted: {', '.join(KNOWN)}, {own}")
     raise InputError(f"unknown data set or path '{name}'; wanted: {', '.join(KNOWN)}, {own}")
 
-# %% ../nbs/02_catalogue.ipynb #7fe7e900
+# %% ../nbs/02_catalogue.ipynb #28e9717d
 def check(dataset: Dataset) -> Dataset:
     "The data set, found fit for use. Raises `InputError`."
+    images, labels = dataset.images, dataset.labels
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise InputError(f"'{dataset.name}': images are {images.dtype} {tuple(images.shape)}; wanted: uint8 (n, 1 or 3, h, w)")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise InputError(f"'{dataset.name}': labels are {labels.dtype} {tuple(labels.shape)}; wanted: int64, one for each image")
     height, width = dataset.images.shape[2:]
     if height != width:
         raise InputError(f"'{dataset.name}': images are {height} x {width}; give --image-size to make them square")

@@ -18,13 +18,13 @@ __all__ = ['app', 'Target', 'Source', 'BaseExamples', 'Balanced', 'Selection', '
            'Device', 'Precision', 'Compile', 'DataRoot', 'ImageSize', 'Channels', 'Models', 'Json', 'Optimizer',
            'OwnOptimizer', 'DistilledFile', 'Scale', 'Results', 'UsageError', 'report', 'datasets_command',
            'distill_command', 'report_evaluation', 'evaluate_command', 'baseline_command', 'train_full_command',
-           'show_command', 'reproduce_command', 'report_command', 'main', 'fail']
+           'show_command', 'reproduce_command', 'report_command', 'show_version', 'options', 'main', 'fail']
 
-# %% ../nbs/31_cli.ipynb #b0dbfa08
+# %% ../nbs/31_cli.ipynb #3fee338d
 app = typer.Typer(
-    help="Label distillation: learn soft labels for a handful of real images.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Target = Annotated[str, typer.Option(help="Data set to learn: a known name, a folder of class folders, or an .npz file.")]
@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #801e3a3a
+# %% ../nbs/31_cli.ipynb #716be6ff
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -152,9 +152,10 @@ def distill_command(
     as_json: Json = False,
 ) -> None:
     "Learn soft labels for a few real images, or images."
-    from labeldistill.runs import check_writable, distill
+    from labeldistill.data import check_writable
+    from labeldistill.runs import distill
 
-    check_writable(out)
+    check_writable(out, "out")
     if resume and checkpoint and not any(checkpoint.glob("*.safetensors")):
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
     distilled = distill(
@@ -390,10 +391,26 @@ def report_command(
     line = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     report({"out": str(out), **counts}, as_json, f"{out / 'index.html'}: {line}")
 
+# %% ../nbs/31_cli.ipynb #bf65e326
+def show_version(wanted: bool) -> None:
+    "Prints the version and ends, if that is wanted."
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("labeldistill"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=show_version)] = False,
+) -> None:
+    "Label distillation: learn soft labels for a handful of real images."
+
 # %% ../nbs/31_cli.ipynb #06f8bd1e
 UsageError = typer.BadParameter.__base__  # what the parser raises for a wrong option or value
 
-# %% ../nbs/31_cli.ipynb #4ad4b7e5
+# %% ../nbs/31_cli.ipynb #add6ee84
 def main(
     arguments: list[str] | None = None,  # None: those of the process
 ) -> None:
@@ -411,6 +428,8 @@ def main(
         if not isinstance(error, InputError):
             raise
         fail(str(error))
+    except OSError as error:  # a place that cannot be written to, a full disk
+        fail(f"'{error.filename}': {error.strerror}" if error.filename else str(error))
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:

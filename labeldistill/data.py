@@ -19,8 +19,8 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['InputError', 'first_line', 'choose_device', 'stream', 'generator', 'random_layers', 'replacing', 'temporary_name',
-           'current_umask', 'Normalisation', 'Dataset', 'stratified_order', 'class_rank', 'Split', 'split',
-           'normalisation']
+           'check_writable', 'current_umask', 'Normalisation', 'Dataset', 'stratified_order', 'class_rank', 'Split',
+           'split', 'normalisation']
 
 # %% ../nbs/00_data.ipynb #21047a49
 class InputError(ValueError):
@@ -33,11 +33,12 @@ def first_line(error: BaseException) -> str:
 
 
 
-# %% ../nbs/00_data.ipynb #6da2083e
+# %% ../nbs/00_data.ipynb #3085af82
 def choose_device(
-    name: str = "auto",  # "auto", "cpu", "cuda", "cuda:1"
+    name: str | torch.device = "auto",  # "auto", "cpu", "cuda", "cuda:1"
 ) -> torch.device:
     "The device called `name`, checked to be there; `auto` is the GPU where there is one. Raises `InputError`."
+    name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     allowed = ["auto", "cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -88,6 +89,21 @@ def replacing(
 def temporary_name(path: Path) -> Path:
     "What a file is called while it is being written."
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+# %% ../nbs/00_data.ipynb #1b186092
+def check_writable(
+    path: Path,
+    option: str,  # for the message
+) -> None:
+    "Raises `InputError` unless a file can be written at `path`; leaves nothing behind."
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"--{option} '{path}': is not a regular file; wanted: the name of a file")
+        probe = temporary_name(path)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--{option} '{path}': cannot be written ({error.strerror})") from error
 
 # %% ../nbs/00_data.ipynb #ef3c372b
 def current_umask() -> int:

@@ -19,17 +19,25 @@ from .unroll import Lesson
 from .windows import Unrolled, WindowPlan
 
 # %% auto #0
-__all__ = ['WATCHED', 'PathPlan', 'record_paths', 'Segment', 'Matching']
+__all__ = ['WATCHED', 'PathPlan', 'adam_slots', 'record_paths', 'Segment', 'Matching']
 
-# %% ../nbs/17_matching.ipynb #7a14cba0
+# %% ../nbs/17_matching.ipynb #e59376c0
 class PathPlan(NamedTuple):
     "Which paths of experts are kept, and how far ahead of a student its goal is."
 
     experts: int = 3
-    iterations: int = 400  # of each expert's training
+    iterations: int = 140  # of each expert's training
     every: int = 20  # iterations between points of a path
     reach: int = 2  # points from where a student begins to its goal
     batch: int = 128  # real images per iteration
+
+
+def adam_slots(student: Student) -> Tensor:  # (3, P) float32, on the CPU
+    "Parameters and moments of a network that Adam trains, as in `Adam.start`."
+    theta, (optimizer,) = student.trained["theta"].detach(), student.optimizers
+    known = [optimizer.state[parameter] for parameter in optimizer.param_groups[0]["params"]]
+    moments = [torch.cat([state[name].flatten() for state in known]) for name in ("exp_avg", "exp_avg_sq") if all(known)]
+    return torch.stack([theta, *(moments or 2 * [torch.zeros_like(theta)])]).cpu()
 
 
 def record_paths(
@@ -37,31 +45,32 @@ def record_paths(
     problem: Problem,
     plan: PathPlan,
     seed: int,
-) -> Tensor:  # (E, T, P) float32, on the CPU
-    "Parameters of experts along their training, from initialisation on. Raises `InputError` for paths without a goal."
+) -> Tensor:  # (E, T, 3, P) float32, on the CPU
+    "Parameters and moments of experts along their training, from its start. Raises `InputError` for paths without a goal."
     if plan.iterations < plan.reach * plan.every:
         raise InputError(f"path iterations {plan.iterations}: must be at least {plan.reach * plan.every}")
     head, real, paths = LinearHead(network, problem.device), Exam(problem.images, problem.targets, problem.normalise), []
     for i in range(plan.experts):
         expert = Student(head, "adam", stream(seed, "path", i))
-        points = [expert.trained["theta"].detach().cpu().clone()]
+        points = [adam_slots(expert)]
 
         def keep(step: int, expert: Student = expert, points: list[Tensor] = points) -> None:
             if step % plan.every == 0:
-                points.append(expert.trained["theta"].detach().cpu().clone())
+                points.append(adam_slots(expert))
 
         train_on_real(expert, real, plan.iterations, generator(seed, "path batches", i), plan.batch, keep)
         paths.append(torch.stack(points))
     return torch.stack(paths)
 
-# %% ../nbs/17_matching.ipynb #bec2eb2e
+# %% ../nbs/17_matching.ipynb #8573c82e
 WATCHED = 64  # real images of an iteration on which the error is measured, which nothing else needs
 
 
 class Segment(NamedTuple):
     "Where a student begins, and where it should go."
 
-    theta: Tensor  # (P,)
+    slots: Tensor  # (3, P) of an expert: parameters and Adam's moments
+    steps: Tensor  # () that the expert has behind it
     goal: Tensor  # (P,)
 
 
@@ -76,18 +85,18 @@ class Matching(Unrolled):
         computation: Computation,
         labels: Tensor,  # (N, C) probabilities, where they begin
         plan: WindowPlan,
-        paths: Tensor,  # (E, T, P)
-        reach: int = 2,  # points from where a student begins to its goal
+        paths: Tensor,  # (E, T, 3, P)
+        path: PathPlan,  # that they were recorded by
     ):
         super().__init__(network, head, device, computation, labels, plan)
-        self.paths, self.reach = paths, reach
+        self.paths, self.path = paths, path
 
     def start(self, seed: int) -> Segment:
         "A stretch of a random path."
-        rng, (experts, points, _) = generator(seed, "segment"), self.paths.shape
+        rng, (experts, points, *_) = generator(seed, "segment"), self.paths.shape
         path = self.paths[int(torch.randint(experts, (), generator=rng))]
-        first = int(torch.randint(points - self.reach, (), generator=rng))
-        return Segment(path[first], path[first + self.reach])
+        first = int(torch.randint(points - self.path.reach, (), generator=rng))
+        return Segment(path[first], torch.tensor(first * self.path.every), path[first + self.path.reach, 0])
 
     def step(
         self,
@@ -95,10 +104,10 @@ class Matching(Unrolled):
         batch: Batch,  # rows (K, N_i), images (K, N_i, c, h, w)
     ) -> tuple[State, Tensor]:  # and (2,): share of the way that is left, error in per cent
         "One iteration: a window of K steps; then comes the next stretch."
-        (theta, goal), labels = state.learner, state.learned.softmax(1)
+        (slots, steps, goal), labels = state.learner, state.learned.softmax(1)
         lessons = Lesson(batch.images, labels[batch.rows], self.rates)
-        trail = self.unroll.forward(theta, lessons)
-        left, length = trail.theta - goal, (theta - goal).square().sum()
+        trail = self.unroll.proceed(tuple(slots), lessons, steps)
+        left, length = trail.theta - goal, (slots[0] - goal).square().sum()
         found = self.unroll.backward(trail, lessons, 2 * left / length)["labels"]
         learned, moments = self.move(state, labels, batch.rows, found)
         with torch.no_grad():

@@ -463,10 +463,13 @@ class Functional:
         module.load_state_dict({**self.unflatten(theta), **buffers}, strict=False)  # frozen parameters are there already
         return module
 
-# %% ../nbs/04_networks.ipynb #7e235d12
+# %% ../nbs/04_networks.ipynb #6c180fb2
 def flat_parameters(module: nn.Module) -> Tensor:  # (P,)
-    "A copy of the module's trainable parameters as one vector."
-    return torch.cat([parameter.detach().flatten() for parameter in module.parameters() if parameter.requires_grad])
+    "A copy of the module's trainable parameters as one vector. Raises `InputError` if there are none."
+    trained = [parameter.detach().flatten() for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError("nothing in the network can be trained before its last layer; ridge wants that, second-order does not")
+    return torch.cat(trained)
 
 # %% ../nbs/04_networks.ipynb #b5b195ae
 def differentiate(

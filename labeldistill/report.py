@@ -374,7 +374,7 @@ def write_table(
     with replacing(out) as part:
         part.write_text(any_table(name, results, scale, out.parent), encoding="utf-8")
 
-# %% ../nbs/30_report.ipynb #5c54a47b
+# %% ../nbs/30_report.ipynb #b218d63d
 def write_report(
     results: Path,  # folder of all results
     out: Path,  # folder for the report
@@ -387,6 +387,8 @@ def write_report(
     for option, folder in (("results", results), ("out", out)):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--{option} '{folder}': wanted a folder")
+    if not results.exists():
+        raise InputError(f"--results '{results}' is not there; wanted: the folder of all runs")
     (out / "tables").mkdir(parents=True, exist_ok=True)
     found = compare(TABLES, results, scale)
     drawn = {name: draw_any(name, results, scale) for name in (*DRAWINGS, *STUDY_DRAWINGS)}

@@ -732,7 +732,7 @@ def learn_labels(
         spent["choosing"] = monitored_passes(scene, learned, label_schedule(scene, p, iterations))
     return learned.labels, {"iterations": iterations, "passes": spent, "settings": learned.settings}
 
-# %% ../nbs/22_studies.ipynb #aeeb5ef9
+# %% ../nbs/22_studies.ipynb #1141ebb9
 def learn_by_matching(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -742,7 +742,7 @@ def learn_by_matching(
     p, problem, plan = parameters, scene.problem(), PathPlan(iterations=parameters["path_iterations"])
     paths = record_paths(scene.network, problem, plan, p["seed"])
     labels = uniform_labels(len(scene.base), scene.classes)
-    learner = Matching(scene.network, "linear", scene.device, PLAIN, labels, WindowPlan(), paths, plan.reach)
+    learner = Matching(scene.network, "linear", scene.device, PLAIN, labels, WindowPlan(), paths, plan)
     schedule = label_schedule(scene, p)
     experts = plan.experts * plan.iterations * training_passes(scene, plan.batch)
     prices = learning_prices(scene, learner, schedule)._replace(experts=experts)

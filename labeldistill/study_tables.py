@@ -31,7 +31,7 @@ class Study(NamedTuple):
     after: str  # what it corresponds to in Qin et al.; "" if nothing
     parts: dict[Hashable, Part]  # the runs by what they are
 
-# %% ../nbs/24_study_tables.ipynb #c85f55a4
+# %% ../nbs/24_study_tables.ipynb #e4f7ab39
 BUDGET = 8_000_000  # passes
 
 WAYS: dict[str, Part] = {
@@ -43,7 +43,7 @@ WAYS: dict[str, Part] = {
     "LD RR": {"method": "ridge"},
     "Unrolled": {"method": "unrolled"},
     "Unrolled from expert": {"method": "unrolled", "label_init": "expert"},
-    "Matched paths": {"method": "matching"},
+    "Matched paths": {"method": "matching", "path_iterations": 140},
 }
 SOURCES = tuple(way for way in WAYS if way != "Matched paths")
 COUNTS = (10, 100, 50, 500)  # base examples, in the order in which they are run

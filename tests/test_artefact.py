@@ -194,6 +194,14 @@ def with_fact(what, name, value):
         with_fact("source that is a name", "source", "mnist"),
         with_fact("no training steps", "steps", 0),
         with_fact("training steps that are text", "steps", "many"),
+        with_fact("a network that is a number", "network", 5),
+        with_fact("an optimizer that is a list", "optimizer", [1]),
+        with_fact("a seed that is text", "seed", "x"),
+        with_fact("a start that is text", "fixed_start", "x"),
+        with_fact("normalisation of another number of channels", "normalisation", [[0.5, 0.5], [0.2, 0.2]]),
+        with_fact("normalisation that is no number", "normalisation", [[float("nan")], [0.2]]),
+        pytest.param(lambda tensors, facts: facts["target"].update(name=5), id="a target whose name is a number"),
+        pytest.param(lambda tensors, facts: facts["source"].update(image_size="x"), id="a source whose size is text"),
     ],
 )
 def test_damaged_contents_are_refused_before_they_are_used(damaged_copy, change):

@@ -19,7 +19,7 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
-from labeldistill import artefact, catalogue, downloads, load, load_distilled
+from labeldistill import artefact, catalogue, distill, downloads, load, load_distilled
 from labeldistill.artefact import refer_to, resolve
 from labeldistill.catalogue import COLOUR, GREY, KNOWN, luma, on_disk
 from labeldistill.data import Dataset, InputError, Normalisation, normalisation, split
@@ -571,3 +571,36 @@ def test_missing_batches_are_named(tmp_path):
     with pytest.raises(InputError) as caught:
         load("imagenet64", tmp_path)
     assert all(str(tmp_path / file) in one_line(caught) for file in KNOWN["imagenet64"].files)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"images": torch.rand(6, 1, 8, 8)}, "images are torch.float32"),
+        ({"images": torch.zeros(6, 8, 8, dtype=torch.uint8)}, "wanted: uint8"),
+        ({"images": torch.zeros(6, 1, 8, 9, dtype=torch.uint8)}, "images are 8 x 9"),
+        ({"labels": torch.tensor([0, 1, 2, 0, 1])}, r"labels are torch.int64 \(5,\)"),
+        ({"labels": torch.tensor([0.0, 1, 2, 0, 1, 2])}, "labels are torch.float32"),
+        ({"classes": ("a", "b")}, "labels from 0 to 2"),
+    ],
+)
+def test_data_in_memory_that_do_not_fit_are_refused(change, message):
+    mine = Dataset("mine", torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 0, 1, 2]), ("a", "b", "c"))
+    with pytest.raises(InputError, match=f"--target: 'mine': .*{message}"):
+        distill(replace(mine, **change), base_examples=3, iterations=1)
+
+
+def test_folders_of_folders_are_refused(tmp_path, make_pixels):
+    images, _ = make_pixels(4)
+    for i, place in enumerate(("train/a", "train/b", "val/a", "val/b")):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(images[i, 0]).save(tmp_path / place / "1.png")
+    with pytest.raises(InputError, match="in 'train' there are folders only; wanted: one folder of images per class"):
+        load(tmp_path)
+
+
+def test_sizes_beyond_memory_and_empty_names_are_refused():
+    with pytest.raises(InputError, match="--image-size 100000: must be at least 1, at most 1024"):
+        load("digits", image_size=100_000)
+    with pytest.raises(InputError, match="without a name"):
+        load("")

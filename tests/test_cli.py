@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -396,6 +397,26 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(
     done = command("distill", "--target", bars_npz, "--base-examples", 3, "--iterations", 1, "--out", out, *QUICK)
     check_refused(done, r"--out '.*'")
     assert snapshot(tmp_path) == before and not (tmp_path / "none").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_work(command, bars_npz, tmp_path, snapshot, no_work):
+    before, folder = snapshot(tmp_path), tmp_path / ("x" * 250)  # a folder may be called so, the file for the probe not
+    options = ["--base-examples", 3, "--iterations", 1, "--out", tmp_path / "labels.safetensors", "--checkpoint", folder]
+    check_refused(command("distill", "--target", bars_npz, *options), "--checkpoint '.*x': cannot be written")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_report_needs_runs_and_a_place(command, tmp_path, snapshot):
+    (tmp_path / "file").touch()
+    before = snapshot(tmp_path)
+    check_refused(command("report", "--results", tmp_path / "nowhere"), "nowhere' is not there; wanted: the folder of all runs")
+    check_refused(command("report", "--results", tmp_path, "--out", tmp_path / "file" / "report"), "file")
+    assert snapshot(tmp_path) == before
+
+
+def test_the_version_is_told(command):
+    done = command("--version")
+    assert done.status == 0 and done.out.strip() == version("labeldistill")
 
 
 @pytest.mark.parametrize("out", ["none/labels.png", "folder", "labels.docx", "labels"])

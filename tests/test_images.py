@@ -64,6 +64,13 @@ def problem(bars):
     return make_problem(bars, noise_images((COUNT, 1, 16, 16), 3, NORMALISE))
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.02, 1e4])
+def test_step_sizes_begin_as_they_are_asked_for(problem, labels, rate):
+    network = make_network(user_networks.plain, 1, 16, CLASSES)
+    method = DatasetDistillation(network, None, "cpu", PLAIN, labels, Plan("images", batch=3, rate=rate))
+    assert torch.nn.functional.softplus(method.begin(problem).raw_rates).tolist() == pytest.approx([rate] * 6, rel=1e-4)
+
+
 # Iterations, beside naive ones
 
 

@@ -28,6 +28,7 @@ from labeldistill.studies import (
     choose_images,
     forward_passes,
     iteration_passes,
+    learn_by_matching,
     learn_labels,
     learner_of,
     make_labels,
@@ -267,15 +268,16 @@ def test_several_experts_cost_as_much_each(scene):
         {"method": "unrolled", "label_init": "expert", "outer_batch": 64},
         {"method": "second-order", "outer_batch": 64},
         {"method": "ridge", "outer_batch": 64},
+        {"method": "matching", "outer_batch": 64, "path_iterations": 40},
     ],
 )
 def test_what_is_charged_is_what_is_done(way, tmp_path, monkeypatch):
     for module in ("evaluation", "experts", "studies"):
         monkeypatch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [40, 80])
     parameters = HEAD_TO_HEAD | {"base_examples": 10, "budget": 60_000} | way
-    scene = lay_out(parameters, "cpu", 10)
+    scene, learn = lay_out(parameters, "cpu", 10), learn_by_matching if way["method"] == "matching" else learn_labels
     told = []
-    done = forward_passes(scene.network, lambda: told.append(learn_labels(scene, parameters, Place(tmp_path, "cpu", False))))
+    done = forward_passes(scene.network, lambda: told.append(learn(scene, parameters, Place(tmp_path, "cpu", False))))
     (_, facts), = told
     assert done == pytest.approx(sum(facts["passes"].values()), rel=0.1)  # asking for prices takes some steps too
 
