@@ -234,7 +234,7 @@ class Plan(NamedTuple):
     decay_every: int = DD_DECAY_EPOCHS * 59  # iterations after which the outer step size is halved; on MNIST as published
     fixed_start: bool = False  # all networks begin alike
 
-# %% ../nbs/14_images.ipynb #63fda8b1
+# %% ../nbs/14_images.ipynb #cd2094ef
 class DatasetDistillation:
     "Images, labels and step sizes of a whole training run (DD; with labels learned, SLDD)."
 
@@ -257,7 +257,7 @@ class DatasetDistillation:
         self.function = Functional(network.build(seed=0), device, computation.precision)
         self.computation = computation._replace(compile=False)  # the engine compiles a step, not thirty
         self.learned = (*COURSES[plan.learn], "rates")
-        self.unroll = Unroll(self.function, "sgd", self.learned, None, network.random, computation)
+        self.unroll = Unroll(self.function, "sgd", self.learned, network.random, computation)
 
     def begin(self, problem: Problem) -> Course:
         "Images and labels as given, all step sizes alike."

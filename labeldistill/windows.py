@@ -79,7 +79,7 @@ class WindowPlan(NamedTuple):
     window: int = 20  # steps
     optimizer: str = "adam"  # or "sgd", the student's own
 
-# %% ../nbs/16_windows.ipynb #0ac8526e
+# %% ../nbs/16_windows.ipynb #6195814b
 class Unrolled(SecondOrder):
     "Label distillation through a window of the student's training."
 
@@ -99,7 +99,7 @@ class Unrolled(SecondOrder):
         self.labels, self.plan = labels.to(device), plan
         self.optimizer, self.inner_steps = plan.optimizer, plan.window
         rule, rate = RULE_OF[plan.optimizer], OPTIMIZERS[plan.optimizer].keywords["lr"]
-        self.unroll = Unroll(self.function, rule, ("labels",), None, network.random, computation)  # compiles a step, not twenty
+        self.unroll = Unroll(self.function, rule, ("labels",), network.random, computation)  # compiles a step, not twenty
         self.rates = torch.full((plan.window,), rate, device=device)
 
     def begin(self, problem: Problem) -> Tensor:  # (N, C)

@@ -1,4 +1,4 @@
-"Gradients through whole training runs: exact, windowed, replayed, and small in memory."
+"Gradients through whole training runs: exact, replayed, and small in memory."
 
 import pytest
 import torch
@@ -99,17 +99,17 @@ def test_the_forward_run_is_that_of_an_ordinary_optimizer(rule, make):
     torch.testing.assert_close(case.engine.forward(case.theta, case.lessons).theta, flat_parameters(module), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("window", [1, 3, 5, 9])
-def test_a_window_gives_the_last_steps_their_gradients_and_the_others_none(window):
-    whole, part = Case(rule="adam").adjoint(), Case(rule="adam", window=window).adjoint()
-    for name, gradient in whole.items():
-        assert torch.equal(part[name][-window:], gradient[-window:]), name
-        assert not part[name][:-window].any(), name
-
-
-def test_a_window_keeps_its_own_states_only():
-    case = Case(steps=9, window=2)
-    assert len(case.engine.forward(case.theta, case.lessons).states) == 3
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_a_window_that_goes_on_gives_its_steps_the_gradients_of_the_whole(window, rule):
+    case = Case(rule=rule)
+    whole, begin = case.adjoint(), len(case.lessons.rates) - window
+    before, after = (Lesson(*(part[rows] for part in case.lessons)) for rows in (slice(begin), slice(begin, None)))
+    slots = case.engine.forward(case.theta, before).states[-1] if begin else case.engine.rule.start(case.theta)
+    trail = case.engine.proceed(slots, after, begin)
+    (direction,), _, _ = differentiate(lambda theta: (case.outer(theta), None), trail.theta)
+    for name, gradient in case.engine.backward(trail, after, direction).items():
+        assert torch.equal(gradient, whole[name][begin:]), name
 
 
 @pytest.mark.parametrize("learned", [("labels",), ("images", "rates"), ("rates",)])
