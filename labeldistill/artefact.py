@@ -44,7 +44,7 @@ def refer_to(dataset: Dataset) -> DataReference:
     _, channels, size, _ = dataset.images.shape
     return DataReference(dataset.name, dataset.sha256, size, dataset.classes, channels)
 
-# %% ../nbs/06_artefact.ipynb #c1ce85f6
+# %% ../nbs/06_artefact.ipynb #c2b9c146
 def resolve(
     reference: DataReference,
     root: str | Path | None = None,  # folder of downloaded data
@@ -53,7 +53,7 @@ def resolve(
     try:
         dataset = load(reference.name, root, reference.image_size, reference.channels)
     except InputError as error:
-        remedy = "the labels were made for it: --target gives another place, --with-images makes the source needless"
+        remedy = "the labels were made for it; evaluate takes another --target, and labels saved --with-images need no source"
         raise InputError(f"{error} ({remedy})") from error
     return check_identity(dataset, reference)
 

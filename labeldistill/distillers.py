@@ -667,7 +667,7 @@ def from_named_tensors(
         return tensors[name].to(like.device)
     return type(like)(*(from_named_tensors(part, f"{name}.{field}", tensors) for field, part in like._asdict().items()))
 
-# %% ../nbs/12_distillers.ipynb #8c1d1947
+# %% ../nbs/12_distillers.ipynb #560cad5b
 def distill_labels(
     problem: Problem,
     method: Method,
@@ -686,6 +686,7 @@ def distill_labels(
         while len(progress.curve) < schedule.iterations:
             progress = loop.run_epoch(progress, bar)
             if int(progress.epoch) % every == 0 or len(progress.curve) == schedule.iterations:
+                bar.set_postfix_str("validating")
                 progress = validate(problem, method, schedule, seed, progress)
                 if checkpoint:
                     checkpoint.save(progress)

@@ -476,7 +476,7 @@ def best_steps(
     best = max(curve, key=curve.get)
     return best, curve[best]
 
-# %% ../nbs/07_evaluation.ipynb #6c4b8d25
+# %% ../nbs/07_evaluation.ipynb #319271e3
 def mean_validation_curve(
     head: Head,
     optimizer: str | MakeOptimizer,
@@ -485,10 +485,11 @@ def mean_validation_curve(
     seed: int,
     models: int = 3,
     candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
+    show_progress: bool = False,
 ) -> dict[int, float]:  # steps -> per cent
     "Validation accuracy at each of the candidate numbers of steps, mean over fresh networks."
     curves = [
-        validation_curve(Student(head, optimizer, own), data, validation, own, show_progress=False, candidates=candidates)
+        validation_curve(Student(head, optimizer, own), data, validation, own, show_progress, candidates)
         for own in (stream(seed, "curve", i) for i in range(models))
     ]
     return {step: sum(curve[step] for curve in curves) / models for step in curves[0]}

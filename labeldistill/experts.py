@@ -243,7 +243,7 @@ class Choice(NamedTuple):
     temperature: float
     expert_accuracies: tuple[float, ...]  # on the validation part, per cent
 
-# %% ../nbs/15_experts.ipynb #1c550c2f
+# %% ../nbs/15_experts.ipynb #a2c06aab
 def steps_on_labels(
     labels: Tensor,  # (N, C)
     head: Head,
@@ -252,11 +252,12 @@ def steps_on_labels(
     seed: int,
     models: int = FINAL_CURVES,
     candidates: list[int] | None = None,  # None: `candidate_steps`
+    show_progress: bool = False,
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of steps after which fresh students are best on the validation part."
     data, own = TrainingSet(problem.base_images, labels.to(problem.device), schedule.inner_batch), stream(seed, "expert students")
     marks = candidates or candidate_steps(len(labels))
-    return best_steps(mean_validation_curve(head, "adam", data, problem.validation, own, models, marks))
+    return best_steps(mean_validation_curve(head, "adam", data, problem.validation, own, models, marks, show_progress))
 
 
 def expert_labels(

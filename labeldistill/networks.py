@@ -307,7 +307,7 @@ def without_layer(
     module.set_submodule(name, nn.Identity())
     return module
 
-# %% ../nbs/04_networks.ipynb #951c59c6
+# %% ../nbs/04_networks.ipynb #e57153ae
 def find_last_layer(
     module: nn.Module,
     classes: int,
@@ -315,8 +315,10 @@ def find_last_layer(
 ) -> str:
     "The dotted name of the last linear layer. Raises `InputError`."
     linear = [key for key, layer in module.named_modules() if isinstance(layer, nn.Linear) and layer.out_features == classes]
-    if not linear or (name and name not in linear):
-        raise InputError(f"--last-layer '{name or '?'}': linear layers with {classes} outputs are {linear or 'absent'}")
+    if not linear:
+        raise InputError(f"the network has no linear layer with {classes} outputs; wanted: one, as its last layer")
+    if name and name not in linear:
+        raise InputError(f"--last-layer '{name}': linear layers with {classes} outputs are {linear}")
     return name or linear[-1]
 
 # %% ../nbs/04_networks.ipynb #69324567

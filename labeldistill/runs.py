@@ -625,7 +625,7 @@ def describe_choice(found: Choice) -> dict[str, Any]:
     chosen = {"stopping point": found.iterations, "temperature": found.temperature}
     return chosen | {"expert accuracies": list(found.expert_accuracies)}
 
-# %% ../nbs/20_runs.ipynb #f8053e87
+# %% ../nbs/20_runs.ipynb #b9a91f64
 def take_from_experts(
     work: Work,
     wish: Wish,
@@ -634,7 +634,8 @@ def take_from_experts(
     plan = wish.experts()
     settings = work.settings | describe_experts(plan)
     found = ask_experts(work, plan, work.schedule, work.checkpoint(settings))
-    validated = steps_on_labels(found.labels, work.students(), work.problem, work.schedule, settings["seed"])
+    given = work.students(), work.problem, work.schedule, settings["seed"]
+    validated = steps_on_labels(found.labels, *given, show_progress=work.show_progress)
     best = Best(found.labels, *map(torch.tensor, (*validated, found.iterations)))
     data = TrainingSet(work.problem.base_images, found.labels, work.schedule.inner_batch)
     return as_artefact(work.scene, settings | describe_choice(found), data, best)
@@ -938,7 +939,7 @@ def train_full(
     accuracy = test.accuracy(full.module)
     return FullEvaluation(accuracy, full.accuracies, len(parts.train), epochs, recipe.name, seed, full.module)
 
-# %% ../nbs/20_runs.ipynb #fdf21ad8
+# %% ../nbs/20_runs.ipynb #4e4b5ae7
 def show(
     distilled: DistilledDataset | str | Path,  # or the file
     out: str | Path,  # picture to write: .png, .svg or .pdf
@@ -946,12 +947,13 @@ def show(
 ) -> Path:
     "Draws a distilled data set: base images with their labels, all labels, the learning curve. Raises `InputError`."
     out = Path(out)
-    one_of("out", out.suffix, {".png": 0, ".svg": 0, ".pdf": 0})
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--out '{out}': wanted a name that ends in .png, .svg or .pdf")
     check_writable(out, "out")
     if not isinstance(distilled, DistilledDataset):
         distilled = load_distilled(distilled, data_root)
     with replacing(out) as part:
-        draw_distilled(distilled).savefig(part, dpi=150, format=out.suffix[1:])
+        draw_distilled(distilled).savefig(part, dpi=150, format=out.suffix[1:].lower())
     return out
 
 # %% ../nbs/20_runs.ipynb #b5fe0c49

@@ -121,12 +121,12 @@ def test_without_json_results_are_said_to_people(command, bars_npz, labels_file)
     assert "± " in command("evaluate", labels_file, "--models", 1, "--steps", 1, "--device", "cpu").out
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf", "PNG"])
 def test_show_draws_a_picture(command, labels_file, tmp_path, kind):
     out = tmp_path / f"labels.{kind}"
     done = command("show", labels_file, "--out", out)
     assert done.status == 0 and done.out.strip() == str(out)
-    assert out.read_bytes().lstrip().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
+    assert out.read_bytes().lstrip().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind.lower()])
     assert list(tmp_path.iterdir()) == [out]
     if kind == "png":
         assert np.asarray(Image.open(out).convert("L")).std() > 10
@@ -276,7 +276,7 @@ REFUSED = [
             *("user_networks:not_callable_dimensions", "user_networks:wrong_output", "user_networks:__doc__", "json:loads"),
         )
     ),
-    (DISTILL, ["--network", "user_networks:no_linear"], r"--last-layer '\?': linear layers with 3 outputs are absent"),
+    (DISTILL, ["--network", "user_networks:no_linear"], "the network has no linear layer with 3 outputs; wanted: one"),
     (DISTILL, ["--last-layer", "1"], r"--last-layer '1': linear layers with 3 outputs are \['3'\]"),
 ]
 
