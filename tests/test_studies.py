@@ -278,7 +278,7 @@ def test_what_is_charged_is_what_is_done(way, tmp_path, monkeypatch):
     scene, learn = lay_out(parameters, "cpu", 10), learn_by_matching if way["method"] == "matching" else learn_labels
     told = []
     done = forward_passes(scene.network, lambda: told.append(learn(scene, parameters, Place(tmp_path, "cpu", False))))
-    (_, facts), = told
+    ((_, facts),) = told
     assert done == pytest.approx(sum(facts["passes"].values()), rel=0.1)  # asking for prices takes some steps too
 
 

@@ -139,7 +139,8 @@ def accuracy(mean):
 def follow(given: dict) -> dict:
     "What a recipe might have given."
     rng, recipe = random.Random(json.dumps(given)), Recipe(**given)
-    found = {"recipe": given, "steps": 50, "entropy": rng.random(), "validation_accuracy": 50.0, "recalls": [50.0] * 10}
+    found = {"recipe": given, "steps": 50, "entropy": rng.random(), "validation_accuracy": 50.0}
+    found["recalls"] = [100 * rng.random() for _ in range(10)]
     point = recipe.point[0] if isinstance(recipe.point, list) else recipe.point
     expert = {} if point is None else {"iterations": 2 ** (point + 3), "expert_accuracy": 50.0 + min(point, 10)}
     return {**found, "point": point, **expert, "accuracy": accuracy(50 + 10 * rng.random())}
@@ -174,6 +175,35 @@ def test_figures_are_drawn_from_records(name, made_up, monkeypatch):
     more = {"figureA2": 3, "figureA4": 2, "figureA5": 7, "figureA6": 2, "figureA8": 4, "figureA10": 4}
     assert len(axes) == more.get(name, 1)
     assert all(axis.lines or axis.collections or axis.patches or axis.images for axis in axes)
+
+
+def recipe(name, made_up, **wanted):
+    "The mean accuracy and the recalls of the one recipe of a study that has these entries."
+    found = [one for done in gather_study(name, made_up, "smoke").values() for one in done.results.get("found", [])]
+    (one,) = [one for one in found if {key: one["recipe"].get(key) for key in (*wanted, "draw")} == {"draw": None, **wanted}]
+    return one["accuracy"]["mean"], one["recalls"]
+
+
+def test_figures_show_what_records_say(made_up):
+    names = ("figureA3", "figureA4", "figureA7", "figureA9")
+    drawn = {name: draw_study(name, made_up, "smoke")[0].figure.axes[0] for name in names}
+    line = drawn["figureA3"].lines[0].get_ydata()  # ten images
+    control = recipe("figureA3", made_up, count=10, swap=None)[0]
+    assert line == pytest.approx([100 * recipe("figureA3", made_up, count=10, swap=i)[0] / control for i in range(1, 10)])
+
+    values = drawn["figureA4"].collections[0].get_array().reshape(6, 9)
+    points = (1, 3, 4, 5, 6, 7, 8, 10, 12)
+    for i, t in enumerate((0.5, 1.0, 1.5, 2.0, 3.0, 5.0)):
+        assert values[i].tolist() == pytest.approx([recipe("figureA4", made_up, point=p, temperature=t)[0] for p in points])
+
+    bars = [bar.get_height() for bar in drawn["figureA7"].containers[1]]  # without images
+    without = [[recipe("figureA7", made_up, count=n, without_images=c)[1][c] for c in (3, 8)] for n in (10, 40, 80)]
+    assert bars == pytest.approx([sum(pair) / 2 for pair in without])
+
+    line = drawn["figureA9"].lines[0].get_ydata()
+    draws = [recipe("figureA9", made_up, count=10, draw=i)[0] for i in range(6)]
+    gains = [recipe("figureA9", made_up, count=10, decile=i)[0] - sum(draws) / 6 for i in range(1, 11)]
+    assert line == pytest.approx(gains)
 
 
 class Digits:
