@@ -564,7 +564,7 @@ def read_own(
         raise InputError(f"'{name}' is neither a folder nor an .npz file; wanted: {', '.join(KNOWN)}, {own}")
     raise InputError(f"unknown data set or path '{name}'; wanted: {', '.join(KNOWN)}, {own}")
 
-# %% ../nbs/02_catalogue.ipynb #28e9717d
+# %% ../nbs/02_catalogue.ipynb #685d5ddd
 def check(dataset: Dataset) -> Dataset:
     "The data set, found fit for use. Raises `InputError`."
     images, labels = dataset.images, dataset.labels
@@ -572,12 +572,12 @@ def check(dataset: Dataset) -> Dataset:
         raise InputError(f"'{dataset.name}': images are {images.dtype} {tuple(images.shape)}; wanted: uint8 (n, 1 or 3, h, w)")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise InputError(f"'{dataset.name}': labels are {labels.dtype} {tuple(labels.shape)}; wanted: int64, one for each image")
-    height, width = dataset.images.shape[2:]
+    height, width = images.shape[2:]
     if height != width:
         raise InputError(f"'{dataset.name}': images are {height} x {width}; give --image-size to make them square")
-    if dataset.labels.min() < 0 or dataset.labels.max() >= len(dataset.classes):
-        raise InputError(f"'{dataset.name}': labels from {dataset.labels.min()} to {dataset.labels.max()}; wanted: 0 ... C-1")
-    counts = dataset.labels.bincount(minlength=len(dataset.classes))
+    if labels.min() < 0 or labels.max() >= len(dataset.classes):
+        raise InputError(f"'{dataset.name}': labels from {labels.min()} to {labels.max()}; wanted: 0 ... C-1")
+    counts = labels.bincount(minlength=len(dataset.classes))
     absent = [dataset.classes[c] for c in (counts == 0).nonzero().flatten()]
     if len(counts) < 2 or absent:
         raise InputError(f"'{dataset.name}': {len(counts)} classes, empty: {absent or 'none'}; wanted: two or more, none empty")

@@ -21,7 +21,7 @@ from .windows import Unrolled, WindowPlan
 # %% auto #0
 __all__ = ['WATCHED', 'PathPlan', 'adam_slots', 'record_paths', 'Segment', 'Matching']
 
-# %% ../nbs/17_matching.ipynb #e59376c0
+# %% ../nbs/17_matching.ipynb #038b7ca7
 class PathPlan(NamedTuple):
     "Which paths of experts are kept, and how far ahead of a student its goal is."
 
@@ -34,10 +34,13 @@ class PathPlan(NamedTuple):
 
 def adam_slots(student: Student) -> Tensor:  # (3, P) float32, on the CPU
     "Parameters and moments of a network that Adam trains, as in `Adam.start`."
-    theta, (optimizer,) = student.trained["theta"].detach(), student.optimizers
-    known = [optimizer.state[parameter] for parameter in optimizer.param_groups[0]["params"]]
-    moments = [torch.cat([state[name].flatten() for state in known]) for name in ("exp_avg", "exp_avg_sq") if all(known)]
-    return torch.stack([theta, *(moments or 2 * [torch.zeros_like(theta)])]).cpu()
+    (optimizer,) = student.optimizers
+
+    def moment(name: str) -> Tensor:  # zero before the first step
+        parts = ((optimizer.state[p].get(name), p) for p in optimizer.param_groups[0]["params"])
+        return torch.cat([torch.zeros(p.numel(), device=p.device) if part is None else part.flatten() for part, p in parts])
+
+    return torch.stack([student.trained["theta"].detach(), moment("exp_avg"), moment("exp_avg_sq")]).cpu()
 
 
 def record_paths(
