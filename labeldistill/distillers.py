@@ -90,12 +90,13 @@ def top1_error(
     "Share of wrong classes."
     return 100 * (logits.argmax(1) != targets).to(logits.dtype).mean()
 
-# %% ../nbs/12_distillers.ipynb #2ed09edb
+# %% ../nbs/12_distillers.ipynb #9a700d0f
 class LabelMethod:
     "What methods have in common that learn labels for given images."
 
     learns = "labels"
     fixed_start = False  # every network begins afresh
+    informed = False  # uniform labels say nothing
     optimizer = "adam"  # of the networks that validate
     inner_steps: int | None = None  # an iteration sees one minibatch of base examples
 
@@ -272,7 +273,7 @@ class Ridge(LabelMethod):
 # %% ../nbs/12_distillers.ipynb #65d975aa
 METHODS = {"ridge": Ridge, "second-order": SecondOrder}
 
-# %% ../nbs/12_distillers.ipynb #52ceaf8d
+# %% ../nbs/12_distillers.ipynb #d91668db
 class Method(Protocol):
     "What the loop asks of a method."
 
@@ -281,6 +282,7 @@ class Method(Protocol):
     computation: Computation
     learns: str  # for people
     fixed_start: bool  # every network begins as the run's first one did
+    informed: bool  # what it begins with may be the best already: validated too
     optimizer: str | MakeOptimizer  # of the networks that validate
     inner_steps: int | None  # minibatches of base examples that an iteration sees; None: one, its tensors without that dimension
 
@@ -668,7 +670,7 @@ def from_named_tensors(
         return tensors[name].to(like.device)
     return type(like)(*(from_named_tensors(part, f"{name}.{field}", tensors) for field, part in like._asdict().items()))
 
-# %% ../nbs/12_distillers.ipynb #560cad5b
+# %% ../nbs/12_distillers.ipynb #b1e282c8
 def distill_labels(
     problem: Problem,
     method: Method,
@@ -684,6 +686,9 @@ def distill_labels(
     with tqdm(total=schedule.iterations, initial=len(progress.curve), unit="it", disable=not show_progress) as bar:
         if method.computation.compile:
             bar.set_postfix_str("compiling")
+        if method.informed and not len(progress.curve):
+            bar.set_postfix_str("validating")
+            progress = validate(problem, method, schedule, seed, progress)
         while len(progress.curve) < schedule.iterations:
             progress = loop.run_epoch(progress, bar)
             if int(progress.epoch) % every == 0 or len(progress.curve) == schedule.iterations:

@@ -234,11 +234,12 @@ class Plan(NamedTuple):
     decay_every: int = DD_DECAY_EPOCHS * 59  # iterations after which the outer step size is halved; on MNIST as published
     fixed_start: bool = False  # all networks begin alike
 
-# %% ../nbs/14_images.ipynb #cd2094ef
+# %% ../nbs/14_images.ipynb #c22c0b89
 class DatasetDistillation:
     "Images, labels and step sizes of a whole training run (DD; with labels learned, SLDD)."
 
     own_head = "linear"
+    informed = False  # step sizes are learned in any case
     optimizer = PLAIN_SGD  # the networks that validate follow the learned step sizes
     inner_steps = None
 

@@ -634,7 +634,7 @@ def choice_passes(
     trials = TRIALS * candidates * curve_passes(scene, trial_steps(count)) if candidates > 1 else 0
     return plan.ensemble * points * (len(scene.split.valid) + count) + trials
 
-# %% ../nbs/22_studies.ipynb #62ec9598
+# %% ../nbs/22_studies.ipynb #3346f99f
 BETWEEN_RESETS = 300  # steps
 
 
@@ -700,7 +700,8 @@ def prices_of(
     if not wish.starts_from_expert:
         return prices
     training = make_schedule(scene, "expert", scene.inner_batch, iterations=plan.iterations)
-    return prices._replace(experts=training.iterations * step, choice=choice_passes(scene, plan))
+    choice = choice_passes(scene, plan) + prices.validation  # of the experts' labels too
+    return prices._replace(experts=training.iterations * step, choice=choice)
 
 # %% ../nbs/22_studies.ipynb #63b39575
 def learn_labels(

@@ -79,7 +79,7 @@ class WindowPlan(NamedTuple):
     window: int = 20  # steps
     optimizer: str = "adam"  # or "sgd", the student's own
 
-# %% ../nbs/16_windows.ipynb #6195814b
+# %% ../nbs/16_windows.ipynb #9b228357
 class Unrolled(SecondOrder):
     "Label distillation through a window of the student's training."
 
@@ -97,6 +97,7 @@ class Unrolled(SecondOrder):
         check_probabilities(labels)
         super().__init__(network, head, device, computation._replace(compile=False))
         self.labels, self.plan = labels.to(device), plan
+        self.informed = bool((labels.amax(1) > labels.amin(1)).any())
         self.optimizer, self.inner_steps = plan.optimizer, plan.window
         rule, rate = RULE_OF[plan.optimizer], OPTIMIZERS[plan.optimizer].keywords["lr"]
         self.unroll = Unroll(self.function, rule, ("labels",), network.random, computation)  # compiles a step, not twenty

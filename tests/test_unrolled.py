@@ -277,6 +277,23 @@ def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars, monkeypa
     assert seen == [4, 8, 12, 15]
 
 
+@pytest.mark.parametrize("init", ["uniform", "one-hot"])
+def test_labels_that_say_something_are_validated_before_they_change(init, bars, monkeypatch):
+    seen, validate = [], distillers.validate
+
+    def decline(problem, method, schedule, seed, progress):
+        seen.append(len(progress.curve))
+        found = validate(problem, method, schedule, seed, progress)
+        best = found.best._replace(accuracy=torch.tensor(90.0 - len(seen)).double())  # the first is the best
+        return found._replace(best=best) if len(seen) == 1 else progress
+
+    monkeypatch.setattr(distillers, "validate", decline)
+    learned = quick(bars, iterations=12, outer_batch=84, label_init=init)
+    assert seen[0] == (0 if init == "one-hot" else 12) and learned.settings["best iteration"] == seen[0]
+    if init == "one-hot":
+        assert torch.equal(learned.labels.argmax(1), learned.base_labels) and learned.labels.amin() < 2e-3
+
+
 def test_labels_that_are_no_probabilities_are_refused(bars):
     short = uniform_labels(COUNT, CLASSES)
     short[2, 0] = 0.1
