@@ -25,7 +25,8 @@ from .networks import INITS
 
 # %% auto #0
 __all__ = ['FORMAT', 'PLAIN_FIELDS', 'OLDER', 'DataReference', 'refer_to', 'resolve', 'check_identity', 'DistilledDataset',
-           'as_pixels', 'save_distilled', 'load_distilled', 'assemble', 'check_consistency']
+           'as_pixels', 'save_distilled', 'load_distilled', 'assemble', 'check_consistency', 'check_labels',
+           'check_facts', 'check_images']
 
 # %% ../nbs/06_artefact.ipynb #d623e19a
 @dataclass(frozen=True)
@@ -221,35 +222,53 @@ def assemble(
     check_consistency(distilled)
     return distilled
 
-# %% ../nbs/06_artefact.ipynb #5d03fa95
+# %% ../nbs/06_artefact.ipynb #63b2e132
 def check_consistency(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless the parts of a distilled data set fit together."
-    count, classes = len(distilled.base_labels), len(distilled.target.classes)
-    labels, learned = distilled.labels, distilled.learned_images
+    check_labels(distilled)
+    check_facts(distilled)
+    check_images(distilled)
+
+
+def check_labels(distilled: DistilledDataset) -> None:
+    "Labels, the rows they are for, and how to train on them."
+    count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
     if not count or labels.shape != (count, classes) or labels.dtype != torch.float32 or not labels.isfinite().all():
         raise ValueError(f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes")
-    indices = (distilled.base_labels, count), (distilled.rows, count if learned is None else 0)
+    indices = (distilled.base_labels, count), (distilled.rows, count if distilled.learned_images is None else 0)
     if any(x.shape != (n,) or x.dtype != torch.int64 or (x < 0).any() for x, n in indices):
         raise ValueError("rows or classes of the base examples")
     if distilled.base_labels.max() >= len(distilled.source.classes):
         raise ValueError("classes of the base examples")
     if not all(type(number) is int and number >= 1 for number in (distilled.steps, distilled.inner_batch)):
         raise ValueError("numbers of steps or of examples per step")
+    if not all(0 < rate < float("inf") for rate in distilled.rates):
+        raise ValueError("step sizes")
+    if distilled.curve.shape[1:] != (3,):
+        raise ValueError("learning curve")
+
+
+def check_facts(distilled: DistilledDataset) -> None:
+    "Names and seeds, and what is said about the two data sets."
     words = (distilled.network, distilled.last_layer, distilled.method, distilled.head, distilled.optimizer)
     numbers = (distilled.seed, 0 if distilled.fixed_start is None else distilled.fixed_start)
     if not all(type(word) is str for word in words) or not all(type(number) is int for number in numbers):
         raise ValueError("network, last layer, method, head, optimizer or seeds")
+    if distilled.init not in INITS:
+        raise ValueError("initialisation")
     for data in (distilled.source, distilled.target):
         if not all(type(x) is str for x in (data.name, data.sha256, *data.classes)) or type(data.image_size) is not int:
             raise ValueError("what it says about its data sets")
-    mean, std = distilled.normalisation
+
+
+def check_images(distilled: DistilledDataset) -> None:
+    "Normalisation, and the images that it keeps or has learned."
+    (mean, std), learned = distilled.normalisation, distilled.learned_images
     fit = len(mean) == len(std) == (distilled.target.channels or len(mean)) and all(map(isfinite, mean))
-    if not fit or not all(0 < x < float("inf") for x in std) or distilled.curve.shape[1:] != (3,):
-        raise ValueError("normalisation or learning curve")
-    shape = (count, len(mean), distilled.source.image_size, distilled.source.image_size)
+    if not fit or not all(0 < x < float("inf") for x in std):
+        raise ValueError("normalisation")
+    shape = (len(distilled.base_labels), len(mean), distilled.source.image_size, distilled.source.image_size)
     if distilled.keeps_images and (distilled.images.dtype != torch.uint8 or distilled.images.shape != shape):
         raise ValueError("images")
     if learned is not None and (learned.dtype != torch.float32 or learned.shape != shape or not learned.isfinite().all()):
         raise ValueError("learned images")
-    if not all(0 < rate < float("inf") for rate in distilled.rates) or distilled.init not in INITS:
-        raise ValueError("step sizes or initialisation")
