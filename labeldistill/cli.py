@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #716be6ff
+# %% ../nbs/31_cli.ipynb #90d9078e
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -108,6 +108,7 @@ def distill_command(
     inner_optimizer: Annotated[
         str | None, typer.Option(help="With unrolled: adam or sgd, for the networks in training. Default: adam.")
     ] = None,
+    label_lr: Annotated[float | None, typer.Option(help="With unrolled: step size of the labels. Default: 0.05.")] = None,
     expert_iterations: Annotated[
         str | None, typer.Option(help="Where experts stop, or auto: chosen on the validation part. Default: auto.")
     ] = None,
@@ -118,6 +119,7 @@ def distill_command(
     top_k: Annotated[
         int | None, typer.Option(help="With expert: probabilities kept of each label; 0: the hard label. Default: all.")
     ] = None,
+    expert_network: Annotated[str | None, typer.Option(help="Of experts: as --network. Default: the same network.")] = None,
     source: Source = None,
     head: Annotated[str | None, typer.Option(help="Head of the networks that validate. Default: the method's own.")] = None,
     balanced: Balanced = None,
@@ -172,6 +174,8 @@ def distill_command(
         temperature=temperature,
         ensemble=ensemble,
         top_k=top_k,
+        expert_network=expert_network,
+        label_lr=label_lr,
         head=head,
         balanced=balanced,
         selection=selection,

@@ -95,7 +95,7 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
         **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "order", "seed", "precision")},
     }
 
-# %% ../nbs/21_experiments.ipynb #0e766cf0
+# %% ../nbs/21_experiments.ipynb #c6c0452d
 FURTHER: dict[str, Any] = {  # options of `distill` for other methods than the paper's own two
     "learn": "labels",
     "label_init": None,
@@ -109,6 +109,8 @@ FURTHER: dict[str, Any] = {  # options of `distill` for other methods than the p
     "temperature": None,
     "ensemble": None,
     "top_k": None,
+    "expert_network": None,
+    "label_lr": None,
 }
 LEARNING: dict[str, Any] = {  # all options of `distill`
     **FURTHER,

@@ -65,7 +65,7 @@ def record_paths(
         paths.append(torch.stack(points))
     return torch.stack(paths)
 
-# %% ../nbs/17_matching.ipynb #8573c82e
+# %% ../nbs/17_matching.ipynb #b38d9b54
 WATCHED = 64  # real images of an iteration on which the error is measured, which nothing else needs
 
 
@@ -91,6 +91,8 @@ class Matching(Unrolled):
         paths: Tensor,  # (E, T, 3, P)
         path: PathPlan,  # that they were recorded by
     ):
+        if plan.optimizer != "adam":
+            raise InputError(f"optimizer '{plan.optimizer}': students that match experts' paths train by adam, as experts do")
         super().__init__(network, head, device, computation, labels, plan)
         self.paths, self.path = paths, path
 

@@ -80,10 +80,10 @@ from .windows import WindowPlan
 
 # %% auto #0
 __all__ = ['SCENE', 'EXPERTS', 'TRACE', 'LEAST', 'Change', 'AUGMENTATIONS', 'PROTOCOL', 'STUDENTS', 'RELABEL', 'HEAD_TO_HEAD',
-           'OF_EXPERTS', 'BETWEEN_RESETS', 'KINDS', 'ask', 'run_trace', 'Recipe', 'is_whole', 'read_recipe',
-           'of_decile', 'choose_images', 'without_class', 'make_labels', 'shift', 'shift_and_mirror', 'cutmix',
-           'ChangingHead', 'ClassExam', 'Protocol', 'read_protocol', 'Task', 'choose_steps_for', 'choose_head', 'grade',
-           'teach', 'LabelledPool', 'prepare', 'variants_of', 'follow', 'describe_labels', 'follow_all', 'run_students',
+           'WISHED', 'BETWEEN_RESETS', 'KINDS', 'ask', 'run_trace', 'Recipe', 'is_whole', 'read_recipe', 'of_decile',
+           'choose_images', 'without_class', 'make_labels', 'shift', 'shift_and_mirror', 'cutmix', 'ChangingHead',
+           'ClassExam', 'Protocol', 'read_protocol', 'Task', 'choose_steps_for', 'choose_head', 'grade', 'teach',
+           'LabelledPool', 'prepare', 'variants_of', 'follow', 'describe_labels', 'follow_all', 'run_students',
            'run_relabel', 'forward_passes', 'training_passes', 'iteration_passes', 'learner_of', 'read_wish',
            'check_source', 'Prices', 'affordable', 'curve_passes', 'choice_passes', 'validated_after',
            'learning_prices', 'monitored_passes', 'label_schedule', 'prices_of', 'learn_labels', 'learn_by_matching',
@@ -421,7 +421,7 @@ def prepare(
     device = pool.images.device
     return Task(TrainingSet(pool.images[rows.to(device)], labels.to(device), batch), recipe.augmentation)
 
-# %% ../nbs/22_studies.ipynb #90539188
+# %% ../nbs/22_studies.ipynb #10c64ec6
 def variants_of(recipe: Recipe) -> list[Recipe]:
     "The recipe with each of its points alone."
     points = recipe.point if isinstance(recipe.point, tuple) else (recipe.point,)
@@ -448,7 +448,7 @@ def describe_labels(
     pool: LabelledPool,
     task: Task,
 ) -> dict[str, Any]:
-    "Mean entropy in bits, and validation accuracy of the experts in per cent where there are any."
+    "Mean entropy of the shares in bits, and validation accuracy of the experts in per cent where there are any."
     facts: dict[str, Any] = {"entropy": entropy(task.data.labels).mean().item()}
     if recipe.point is not None:
         asked = pool.trace.accuracies[recipe.first : recipe.first + recipe.ensemble, recipe.point]
@@ -518,7 +518,7 @@ def forward_passes(
         work()
     return counter.get_total_flops() / network.flops
 
-# %% ../nbs/22_studies.ipynb #f61b953a
+# %% ../nbs/22_studies.ipynb #e4c71df7
 def training_passes(
     scene: Scene,
     batch: int,
@@ -543,13 +543,13 @@ def iteration_passes(
 
 def learner_of(
     scene: Scene,
-    method: str,  # of `distill`
+    wish: Wish,
     schedule: Schedule,
 ) -> Method:
-    "The learner of a method, all its options at their defaults."
-    return make_learner(scene, Wish("labels", method), len(scene.base), schedule, PLAIN, "linear", 0)
+    "The learner that does what is wished, but for where labels begin."
+    return make_learner(scene, wish._replace(label_init=None), len(scene.base), schedule, PLAIN, "linear", 0)
 
-# %% ../nbs/22_studies.ipynb #36e620d3
+# %% ../nbs/22_studies.ipynb #a148876f
 HEAD_TO_HEAD: dict[str, Any] = {
     **SCENE,
     "method": "true",  # or one of `distill`, or "matching"
@@ -558,7 +558,8 @@ HEAD_TO_HEAD: dict[str, Any] = {
     "ensemble": None,  # experts
     "expert_iterations": None,  # where experts stop; None: chosen on the validation part
     "temperature": None,  # of their labels; None: likewise
-    "path_iterations": 400,  # of matching: of each expert whose path is matched
+    "label_lr": None,  # of unrolled: step size of the labels; None: its own
+    "path_iterations": PathPlan().iterations,  # of matching: of each expert whose path is matched
     "budget": 8_000_000,  # passes that making the labels may take, all choices among them
     "outer_batch": 1024,
     "augmentations": ["none"],  # under which students are tested
@@ -566,12 +567,12 @@ HEAD_TO_HEAD: dict[str, Any] = {
     "curves": 3,
     "marks": None,
 }
-OF_EXPERTS = ("label_init", "ensemble", "expert_iterations", "temperature")
+WISHED = ("label_init", "ensemble", "expert_iterations", "temperature", "label_lr")
 
 
 def read_wish(parameters: dict[str, Any]) -> Wish:  # parameters: those in `HEAD_TO_HEAD`
     "What `distill` is asked for."
-    return Wish("labels", parameters["method"], **{name: parameters[name] for name in OF_EXPERTS})
+    return Wish("labels", parameters["method"], **{name: parameters[name] for name in WISHED})
 
 
 def check_source(parameters: dict[str, Any]) -> None:  # parameters: those in `HEAD_TO_HEAD`
@@ -579,10 +580,10 @@ def check_source(parameters: dict[str, Any]) -> None:  # parameters: those in `H
     p = parameters
     one_of("method", p["method"], dict.fromkeys(("true", "matching", "expert", "second-order", "ridge", "unrolled")))
     own = p["method"] in ("true", "matching")
-    refuse({name: p[name] for name in OF_EXPERTS}, not own, "a method of distill")
+    refuse({name: p[name] for name in WISHED}, not own, "a method of distill")
     refuse({"label_smoothing": p["label_smoothing"] or None}, p["method"] == "true", "--method true")
     if not own:
-        read_wish(p).check()
+        read_wish(p).check(p["base_examples"])
 
 # %% ../nbs/22_studies.ipynb #c429b542
 class Prices(NamedTuple):
@@ -634,7 +635,7 @@ def choice_passes(
     trials = TRIALS * candidates * curve_passes(scene, trial_steps(count)) if candidates > 1 else 0
     return plan.ensemble * points * (len(scene.split.valid) + count) + trials
 
-# %% ../nbs/22_studies.ipynb #3346f99f
+# %% ../nbs/22_studies.ipynb #1b308804
 BETWEEN_RESETS = 300  # steps
 
 
@@ -696,14 +697,14 @@ def prices_of(
         last = FINAL_CURVES * curve_passes(scene, candidate_steps(len(scene.base)))
         return Prices(step, choice=choice_passes(scene, plan) + last)
     schedule = label_schedule(scene, parameters)
-    prices = learning_prices(scene, learner_of(scene, wish.method, schedule), schedule)
+    prices = learning_prices(scene, learner_of(scene, wish, schedule), schedule)
     if not wish.starts_from_expert:
         return prices
     training = make_schedule(scene, "expert", scene.inner_batch, iterations=plan.iterations)
     choice = choice_passes(scene, plan) + prices.validation  # of the experts' labels too
     return prices._replace(experts=training.iterations * step, choice=choice)
 
-# %% ../nbs/22_studies.ipynb #63b39575
+# %% ../nbs/22_studies.ipynb #1e776f4c
 def learn_labels(
     scene: Scene,
     parameters: dict[str, Any],  # those in `HEAD_TO_HEAD`
@@ -717,7 +718,7 @@ def learn_labels(
         iterations = min(iterations, longest.iterations)
     same = ("method", "target", "base_examples", "network", "seed", "base_seed", "image_size", "channels", "last_layer")
     learned = distill(
-        **{name: p[name] for name in (*same, *OF_EXPERTS)},
+        **{name: p[name] for name in (*same, *WISHED)},
         head="linear",
         iterations=iterations,
         outer_batch=None if by_expert else p["outer_batch"],

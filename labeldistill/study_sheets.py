@@ -20,8 +20,8 @@ from .study_tables import MOVED, WAYS, study_runs
 
 # %% auto #0
 __all__ = ['NOT_RUN', 'NOT_PLANNED', 'DAGGER', 'LAST_STEPS', 'Cells', 'SECTIONS', 'SPENT', 'FACTS', 'SHEETS', 'gather_study',
-           'Note', 'Sheet', 'at_last_steps', 'link_to', 'pooled', 'by_way', 'picked', 'spent', 'head_to_head_sheet',
-           'recipe_frame', 'recipe_sheet', 'cutmix_title', 'make_sheet']
+           'Note', 'Sheet', 'at_last_steps', 'link_to', 'pooled', 'by_way', 'picked', 'spent', 'set_by_set',
+           'head_to_head_sheet', 'recipe_frame', 'recipe_sheet', 'cutmix_title', 'label_steps_sheet', 'make_sheet']
 
 # %% ../nbs/27_study_sheets.ipynb #aa892ae0
 def gather_study(
@@ -32,12 +32,13 @@ def gather_study(
     "The runs of a study by what they are; None where there is no valid record. Raises `InputError`."
     return finished(study_runs(name, scale), results)
 
-# %% ../nbs/27_study_sheets.ipynb #5ce7b0ab
+# %% ../nbs/27_study_sheets.ipynb #797aa21c
 class Note(NamedTuple):
     "What stands in a cell."
 
     text: str
     link: str | None = None  # to a record
+    parts: tuple[Note, ...] = ()  # instead of a text: several, side by side
 
 
 class Sheet(NamedTuple):
@@ -51,7 +52,7 @@ class Sheet(NamedTuple):
     @property
     def was_run(self) -> bool:
         "Whether anything was."
-        return any(note.link for _, rows in self.sections for _, notes in rows for note in notes)
+        return any(note.link or note.parts for _, rows in self.sections for _, notes in rows for note in notes)
 
 
 NOT_RUN, NOT_PLANNED = Note("not run"), Note("")
@@ -127,7 +128,16 @@ def spent(cells: list[Done]) -> Note:  # cells: of one way and number of images
     making, choosing = (sum(each[part] for each in passes) / len(passes) / 1e6 for part in ("making", "choosing"))
     return Note(f"{making:.2f} + {choosing:.2f}")
 
-# %% ../nbs/27_study_sheets.ipynb #4c04bf50
+# %% ../nbs/27_study_sheets.ipynb #249ebf2b
+def set_by_set(
+    several: list[Done | None],  # of one way and number of images, by base set
+    folder: Path,  # of the page
+) -> Note:
+    "The mean of each base set, with its record."
+    each = [done and Note(f"{done.results['tests']['none']['accuracy']['mean']:.2f}", link_to(done, folder)) for done in several]
+    return Note("", parts=tuple(note or Note("-") for note in each)) if any(each) else NOT_RUN
+
+# %% ../nbs/27_study_sheets.ipynb #86d5d45c
 SECTIONS = {"none": "", "move": "students see moved images"}
 SPENT = "millions of passes: making + choosing"
 
@@ -157,6 +167,9 @@ def head_to_head_sheet(
 
     blocks = [(SECTIONS[augmentation], block(augmentation)) for augmentation in SECTIONS]
     marked = any(note.text.endswith(DAGGER) for _, rows in blocks for _, notes in rows for note in notes)
+    seeds = list(dict.fromkeys(seed for _, _, seed in evidence))
+    sets = [(way, [set_by_set([evidence.get((way, n, seed)) for seed in seeds], folder) for n in counts]) for way in ways]
+    blocks.append((f"means of base sets {', '.join(map(str, seeds))}", sets))
     costs = [(way, [spent(cells[way, n]) if (way, n) in cells else NOT_RUN for n in counts]) for way in ways]
     blocks.append((SPENT, costs))
     return Sheet("Base examples", [str(count) for count in counts], blocks, LAST_STEPS if marked else "")
@@ -198,15 +211,32 @@ def recipe_sheet(
     remark = LAST_STEPS if (frame["steps"] == last).any() else ""
     return Sheet("Base examples", [str(count) for count in columns], [("", lines)], remark)
 
-# %% ../nbs/27_study_sheets.ipynb #ecb4af0d
+# %% ../nbs/27_study_sheets.ipynb #d2b05d25
 def cutmix_title(recipe: Any) -> str:
     "Labels, and whether images are mixed."
     return ("True labels" if recipe.hard else "Expert") + (", CutMix" if recipe.augmentation == "cutmix" else "")
 
 
+def label_steps_sheet(
+    evidence: dict[Hashable, Done | None],  # by way, number of images and step size
+    folder: Path,  # of the page
+) -> Sheet:
+    "Accuracy on the validation part, mean of the students whose curves were averaged to choose the number of steps."
+
+    def note(done: Done | None) -> Note:
+        tested = done and done.results["tests"]["none"]
+        return Note(f"{tested['validation_accuracy']:.2f}", link_to(done, folder)) if tested else NOT_RUN
+
+    counts = sorted({n for _, n, _ in evidence})
+    rows = dict.fromkeys((way, lr) for way, _, lr in evidence)
+    lines = [(f"{way}, {lr}", [note(evidence[way, n, lr]) for n in counts]) for way, lr in rows]
+    return Sheet("Base examples", [str(count) for count in counts], [("", lines)])
+
+
 SHEETS: dict[str, Callable[[dict[Hashable, Done | None], Path], Sheet]] = {
     **dict.fromkeys(("tableA1", "tableA2", "tableA3", "tableA7"), head_to_head_sheet),
     "tableA4": partial(recipe_sheet, title=cutmix_title),
+    "tableA8": label_steps_sheet,
     "tableA5": partial(recipe_sheet, title=lambda recipe: f"Draw {recipe.draw + 1}"),
     "tableA6": partial(recipe_sheet, title=lambda recipe: f"Expert {recipe.first + 1}"),
 }

@@ -16,11 +16,11 @@ from .studies import TRACE
 from .tables import HUNDRED, NAMES, OUR_DD, SCALES, SCENARIOS, Part, paper_epochs, runs_for, unrolled
 
 # %% auto #0
-__all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS', 'EARLY',
-           'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
-           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT', 'Study',
-           'head_to_head', 'students', 'tradeoff', 'relabelled', 'needs_expert', 'at_small', 'plan_study', 'study_runs',
-           'all_runs']
+__all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'LABEL_LRS', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS',
+           'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A',
+           'FIGURE', 'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT',
+           'Study', 'head_to_head', 'label_steps', 'students', 'tradeoff', 'relabelled', 'needs_expert', 'at_small',
+           'plan_study', 'study_runs', 'all_runs']
 
 # %% ../nbs/24_study_tables.ipynb #b577bf8a
 class Study(NamedTuple):
@@ -31,7 +31,7 @@ class Study(NamedTuple):
     after: str  # what it corresponds to in Qin et al.; "" if nothing
     parts: dict[Hashable, Part]  # the runs by what they are
 
-# %% ../nbs/24_study_tables.ipynb #e4f7ab39
+# %% ../nbs/24_study_tables.ipynb #c85f55a4
 BUDGET = 8_000_000  # passes
 
 WAYS: dict[str, Part] = {
@@ -43,7 +43,7 @@ WAYS: dict[str, Part] = {
     "LD RR": {"method": "ridge"},
     "Unrolled": {"method": "unrolled"},
     "Unrolled from expert": {"method": "unrolled", "label_init": "expert"},
-    "Matched paths": {"method": "matching", "path_iterations": 140},
+    "Matched paths": {"method": "matching"},
 }
 SOURCES = tuple(way for way in WAYS if way != "Matched paths")
 COUNTS = (10, 100, 50, 500)  # base examples, in the order in which they are run
@@ -63,6 +63,19 @@ def head_to_head(
         moved = {"augmentations": ["none", "move"]} if count in MOVED else {}
         cells[way, count, seed] = scenario | WAYS[way] | given | moved
     return cells
+
+# %% ../nbs/24_study_tables.ipynb #f12927c7
+LABEL_LRS = {"Unrolled": (0.02, 0.05, 0.1), "Unrolled from expert": (0.01, 0.02, 0.05)}
+
+
+def label_steps(scenario: Part) -> dict[Hashable, Part]:  # by way, number of images and step size
+    "Labels learned with several step sizes."
+    given = scenario | {"kind": "head_to_head", "budget": BUDGET, "seed": SETS[0], "students": 1}
+    return {
+        (way, n, lr): given | WAYS[way] | {"base_examples": n, "label_lr": lr}
+        for way, rates in LABEL_LRS.items()
+        for n, lr in product((10, 100, 500), rates)
+    }
 
 # %% ../nbs/24_study_tables.ipynb #ce37f079
 MNIST = SCENARIOS["MNIST"]
@@ -127,7 +140,7 @@ def relabelled(system: str) -> Part:
     "Images of a system with hard labels and with those of an expert."
     return IMAGES[system] | {"kind": "relabel", "longest": POOL["longest"], "experts": 1, "recipes": HARD_AND_SOFT}
 
-# %% ../nbs/24_study_tables.ipynb #4b9dd982
+# %% ../nbs/24_study_tables.ipynb #1e7a0396
 TRACED = {"trace": POOL | {"kind": "trace"}}
 LEARNED_LABELS = [("LD", 100, 1234), ("LD RR", 100, 1234), ("Unrolled", 100, 1234)]
 TABLE_A = head_to_head(MNIST)
@@ -141,12 +154,13 @@ STUDIES: dict[str, Study] = {
         head_to_head(MNIST, [way for way in WAYS if way not in ("LD", "LD RR")], (10, 100)),
     ),
     "tableA4": Study(
-        *("CutMix", "True and experts' labels, students with and without CutMix; MNIST", "a row of their Table 1"),
+        *("CutMix", "True and experts' labels, students with and without CutMix; MNIST", ""),
         {"cutmix": students(RECIPES["cutmix"])},
     ),
     "tableA5": Study("other images", "Other draws of images; MNIST", "their Table 5", {"draws": students(RECIPES["draws"])}),
     "tableA6": Study("other experts", "Other experts; MNIST", "their Table 6", {"experts": students(RECIPES["experts"])}),
     "tableA7": Study("the same, CIFAR-10", "Label sources within one budget, CIFAR-10, ConvNet", "", head_to_head(CIFAR)),
+    "tableA8": Study("step sizes of labels", "How fast labels move, MNIST: accuracy on validation", "", label_steps(MNIST)),
     "figureA1": Study(
         *("hard and soft labels", "Random and distilled images with hard labels and with experts'; MNIST, 100 images"),
         *(f"{FIGURE} 1", {"Random": students(HARD_AND_SOFT), **{system: relabelled(system) for system in IMAGES}}),

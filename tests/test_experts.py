@@ -255,6 +255,14 @@ def test_experts_labels_are_distilled_data_that_can_be_saved_and_tested(labels_o
     assert found.accuracy_mean > 60 and found.steps == read.steps in LOOKS
 
 
+def test_experts_may_be_of_another_network_than_their_students(bars_npz, labels_of_experts):
+    other = quick(bars_npz, ensemble=2, expert_network="user_networks:normed")
+    assert other.settings["expert network"] == "user_networks:normed" and "expert network" not in labels_of_experts.settings
+    assert other.network == labels_of_experts.network and not torch.equal(other.labels, labels_of_experts.labels)
+    same = quick(bars_npz, ensemble=2, expert_network=user_networks.plain)
+    assert torch.equal(same.labels, labels_of_experts.labels)
+
+
 def test_settings_say_what_was_wished_and_what_was_chosen(labels_of_experts):
     settings = labels_of_experts.settings
     assert settings["expert iterations"] == settings["expert temperature"] == "auto"
@@ -362,8 +370,12 @@ def test_experts_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method expert --precision bf16", "--precision: only with methods that learn by iterations"),
         ("--method expert --expert-iterations 100000000000000000000", "--expert-iterations '100000000000000000000': wanted auto"),
         ("--method expert --outer-batch 100000000000000000000", "--outer-batch 100000000000000000000: must be at most"),
-        ("--method unrolled --window 301", "--window 301: must be at most 300, the steps of a student"),
+        ("--method unrolled --window 1001", "--window 1001: must be at most 1000, the steps of a student"),
+        ("--method unrolled --label-lr 0", "--label-lr 0.0: must be above 0"),
+        ("--method ridge --label-lr 0.1", "--label-lr: only with --method unrolled"),
+        ("--method ridge --expert-network lenet", "--expert-network: only with --method expert or --label-init expert"),
         ("--method expert --window 5", "--window: only with --method unrolled"),
+        ("--method expert --expert-network nonsense", "--expert-network 'nonsense': wanted"),
         ("--method expert --label-init uniform", "--label-init: only with --method dd or unrolled"),
         ("--method expert --learn images", "--method 'expert': with --learn images wanted ridge, second-order, dd"),
         ("--method dd --learn both --label-init expert", "--label-init expert: only with --learn labels"),

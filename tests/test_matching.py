@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from labeldistill.data import InputError, generator
 from labeldistill.distillers import Schedule, distill_labels, epoch_draws, make_batch, start
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.matching import Matching, PathPlan, record_paths
 from labeldistill.networks import PLAIN
 from labeldistill.runs import Opening, Scene
+from labeldistill.unroll import Lesson
 from labeldistill.windows import WindowPlan
 
 PLAN = PathPlan(experts=2, iterations=30, every=10, reach=2, batch=32)
@@ -48,6 +50,22 @@ def test_students_begin_on_a_path_and_their_goal_lies_ahead_on_it(method, paths)
         assert torch.equal(segment.goal, paths[expert, first + 2, 0]) and segment.steps == 10 * first
         seen.add((expert, first))
     assert len(seen) == 4
+
+
+def test_a_student_that_sees_what_the_expert_saw_goes_its_way(network, paths, problem):
+    method = Matching(network, None, "cpu", PLAIN, uniform_labels(10, 10), WindowPlan(PLAN.every), paths, PLAN)
+    order = torch.randperm(len(problem.images), generator=generator(0, "path batches", 1))
+    rows = torch.stack(order.split(PLAN.batch)[PLAN.every : 2 * PLAN.every])  # of the second expert's eleventh to twentieth step
+    images, labels = problem.normalise(problem.images[rows.flatten()]), torch.eye(10)[problem.targets[rows]]
+    lessons = Lesson(images.unflatten(0, rows.shape), labels, method.rates)
+    goal, moved = paths[1, 2, 0], (paths[1, 2, 0] - paths[1, 1, 0]).norm()
+    missed = [(method.unroll.proceed(tuple(paths[1, 1]), lessons, done).theta - goal).norm() / moved for done in (PLAN.every, 0)]
+    assert missed[0] < 0.01 and missed[1] > 0.1  # the number of steps belongs to Adam's state
+
+
+def test_students_of_paths_train_as_experts_do(network, paths):
+    with pytest.raises(InputError, match="optimizer 'sgd': students that match experts' paths train by adam"):
+        Matching(network, None, "cpu", PLAIN, uniform_labels(10, 10), WindowPlan(4, "sgd"), paths, PLAN)
 
 
 def test_the_gradient_is_that_of_the_distance_left(network, paths, problem):

@@ -13,7 +13,7 @@ from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
 from labeldistill.experiments import Place, lay_out, new_run, perform
 from labeldistill.experts import Trace, load_trace, soften
-from labeldistill.runs import Scene, make_exam
+from labeldistill.runs import Scene, Wish, make_exam
 from labeldistill.studies import (
     AUGMENTATIONS,
     HEAD_TO_HEAD,
@@ -227,7 +227,7 @@ def test_training_costs_two_to_three_passes_an_image(scene):
 @pytest.mark.parametrize("method, least, most", [("second-order", 2, 4), ("ridge", 1, 2)])
 def test_iterations_cost_what_their_real_images_cost_at_least(method, least, most, scene):
     schedule = Schedule(1, 256, scene.inner_batch)
-    assert least * 256 < iteration_passes(scene, learner_of(scene, method, schedule), schedule) < most * 256
+    assert least * 256 < iteration_passes(scene, learner_of(scene, Wish("labels", method), schedule), schedule) < most * 256
 
 
 def every_seventh(iterations):

@@ -57,7 +57,7 @@ def test_every_recipe_can_be_followed(scale):
 
 def test_smoke_needs_no_download_and_little_time():
     runs = all_runs(STUDIES, "smoke")
-    assert len(runs) < 30 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
+    assert len(runs) < 36 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
     assert all(run.parameters.get("budget", 0) <= 130_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
 
 
@@ -271,7 +271,8 @@ def test_labels_are_no_distance_from_the_experts_they_come_from():
 
 def cell(way, seed, accuracies, validation, steps=100):
     run = new_run("head_to_head", "paper", {"base_seed": seed, "label_smoothing": sum(map(ord, way)) / 1e6})
-    tests = {"none": {"accuracy": {"values": accuracies}, "validation_accuracy": validation, "steps": steps}}
+    mean = sum(accuracies) / len(accuracies)
+    tests = {"none": {"accuracy": {"values": accuracies, "mean": mean}, "validation_accuracy": validation, "steps": steps}}
     return Done(run, {"tests": tests}, Path(run.name))
 
 
@@ -295,6 +296,18 @@ def test_ways_are_compared_on_the_base_sets_that_all_were_run_on():
     rows = dict(head_to_head_sheet(lacking | {("Expert", 10, 0): cell("Expert", 0, [60.0], 71.0)}, Path()).sections[0][1])
     assert rows["Expert"][0].text.endswith("(2)") and rows["Picked by validation"][0].text.endswith("(1)")
     assert picked(evidence | dict.fromkeys([("Unrolled", 10, 0), ("Unrolled", 10, 1)]), 10, "none") is None
+
+
+def test_base_sets_stand_one_by_one_with_their_records(tmp_path):
+    first, second = (cell("LD", seed, [50.0 + seed, 52.0 + seed], 70.0) for seed in (0, 1))
+    evidence = {("LD", 10, 0): first, ("LD", 10, 1): None, ("LD", 10, 2): second, ("Expert", 10, 0): None}
+    sections = dict(head_to_head_sheet(evidence, tmp_path).sections)
+    rows = dict(sections["means of base sets 0, 1, 2"])
+    assert [part.text for part in rows["LD"][0].parts] == ["51.00", "-", "52.00"] and rows["Expert"][0].text == "not run"
+    links = [part.link for part in rows["LD"][0].parts]
+    assert links[1] is None and [(tmp_path / links[i]).resolve() for i in (0, 2)] == [
+        (done.folder / "result.json").resolve() for done in (first, second)
+    ]
 
 
 def test_what_labels_cost_is_the_mean_over_base_sets():
@@ -325,7 +338,7 @@ def test_sheets_say_what_was_run(name, made_up, tmp_path):
     assert report.any_table(name, tmp_path, "smoke", tmp_path) == "not run\n"
     text = report.any_table(name, made_up, "smoke", made_up / "report")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({row.count("|") for row in rows}) == 1 and re.search(r"\d ± \d", text)
+    assert len({row.count("|") for row in rows}) == 1 and re.search(r"\[\d+\.\d\d( ± \d+\.\d\d \(\d+\)†?)?\]\(", text)
 
 
 def test_the_home_page_shows_label_sources_once_there_are_any(made_up, tmp_path):

@@ -16,7 +16,7 @@ from labeldistill.evaluation import Exam, LinearHead, Student
 from labeldistill.experts import expert_labels
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.networks import PLAIN, make_network
-from labeldistill.windows import REACH, Unrolled, WindowPlan, clip, to_logits
+from labeldistill.windows import Unrolled, WindowPlan, clip, longest_way, to_logits
 
 COUNT, CLASSES, WINDOW = 6, 3, 4
 
@@ -163,7 +163,7 @@ def test_a_student_goes_on_to_its_horizon_and_the_next_one_begins(problem):
     loop, progress = Loop(problem, method, Schedule(12, 30, 3), 5), start(problem, method, 5)
     while len(progress.curve) < 12:
         progress = loop.run_epoch(progress, Silent())
-    assert {float(student.horizon) for student in seen} <= {100.0 * (1 + i) for i in range(REACH // 100)}
+    assert {float(student.horizon) for student in seen} <= {100.0 * (1 + i) for i in range(longest_way(COUNT) // 100)}
     ends = [student.steps + 100 == student.horizon for student in seen]
     assert progress.resets.tolist() == [number for number, end in enumerate(ends, 1) if end] and 0 < sum(ends) < 12
     for before, after, end in zip(seen, seen[1:], ends, strict=False):
@@ -262,7 +262,7 @@ def test_labels_begin_where_experts_end(bars):
     assert (begun.labels - expert.labels).abs().max() < 0.03 < (begun.labels - 1 / 3).abs().max()
     assert begun.settings["stopping point"] == 20 and begun.settings["temperature"] == 2
     told = quick(bars, iterations=1, label_init=expert.labels)
-    assert torch.equal(told.labels, begun.labels) and told.settings["label init"] == begun.settings["label init"]
+    assert torch.equal(told.labels, begun.labels) and begun.settings["label init"] == "expert"
 
 
 def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars, monkeypatch):
@@ -292,6 +292,13 @@ def test_labels_that_say_something_are_validated_before_they_change(init, bars, 
     assert seen[0] == (0 if init == "one-hot" else 12) and learned.settings["best iteration"] == seen[0]
     if init == "one-hot":
         assert torch.equal(learned.labels.argmax(1), learned.base_labels) and learned.labels.amin() < 2e-3
+
+
+def test_labels_move_as_fast_as_they_are_told(bars):
+    slow, plain, fast = (quick(bars, iterations=1, label_lr=lr) for lr in (0.01, None, 0.1))
+    moved = [(learned.labels.log() - learned.labels.log().mean(1, keepdim=True)).abs().max() for learned in (slow, plain, fast)]
+    assert moved[1] == pytest.approx(5 * moved[0], rel=0.05) and moved[2] == pytest.approx(2 * moved[1], rel=0.05)
+    assert (slow.settings["label_lr"], plain.settings["label_lr"]) == (0.01, 0.05)
 
 
 def test_labels_that_are_no_probabilities_are_refused(bars):
@@ -399,7 +406,7 @@ def test_windows_run_from_the_command_line(command, bars_npz, tmp_path):
         ("--method unrolled --window 0", "--window 0: must be at least 1"),
         ("--method unrolled --inner-optimizer adamw", "--inner-optimizer 'adamw': wanted adam, sgd"),
         ("--method unrolled --passes 2", "--passes: only with --method dd"),
-        ("--method unrolled --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, random"),
+        ("--method unrolled --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, expert or a file"),
         ("--method unrolled --learn both", "--method 'unrolled': with --learn both wanted dd"),
     ],
 )
