@@ -1,5 +1,6 @@
 """Verdicts, tables, the README's table and the page: with no results, with all, and with made-up ones in between."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from labeldistill import InputError, comparison, report
 from labeldistill.comparison import Measurement, Spread, compare, count_verdicts, look_up, measurement, spreads, verdict
 from labeldistill.evaluation import Evaluation
-from labeldistill.experiments import SENSITIVITY, describe_evaluation
+from labeldistill.experiments import SENSITIVITY, defaults_of, describe_evaluation, new_run
 from labeldistill.figures import DRAWINGS, Panel, by_scenario, draw_panel, gather, losses, save_panels
 from labeldistill.study_tables import EXHIBITS
 from labeldistill.tables import NAMES, TABLES, Cell, cells, figure_runs
@@ -484,3 +485,15 @@ def test_the_readme_is_current():
     assert report.readme_block(results, REPOSITORY / "nbs", "results") in text, "run `labeldistill report --scale paper`"
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert report.readme_block(results, REPOSITORY, "nbs/results") in readme
+
+
+def test_committed_records_are_of_the_parameters_they_state():
+    records = sorted((REPOSITORY / "papermill_runs" / "results" / "paper").glob("*/result.json"))
+    assert records
+    for path in records:
+        record = json.loads(path.read_text())
+        text = json.dumps(record["parameters"], sort_keys=True)
+        assert hashlib.sha256(text.encode()).hexdigest() == record["parameters_sha256"], path
+        kind = record["results"]["kind"]
+        known = {name: value for name, value in record["parameters"].items() if name in defaults_of(kind)}  # some are older
+        assert new_run(kind, "paper", known).name == path.parent.name

@@ -15,16 +15,31 @@ def results(tmp_path_factory):
 
 def reproduce(results, capsys, *more):
     "What the command prints."
-    main(["reproduce", "table9", "figure3", "tableA5", "--scale", "smoke", "--jobs", "2", "--results", str(results), *more])
+    main(
+        [
+            "reproduce",
+            "table9",
+            "figure3",
+            "tableA5",
+            "figureA8",
+            "--scale",
+            "smoke",
+            "--jobs",
+            "2",
+            "--results",
+            str(results),
+            *more,
+        ]
+    )
     return capsys.readouterr().out
 
 
 def test_a_table_and_a_figure_are_computed_once_and_reported(results, capsys):
-    assert reproduce(results, capsys, "--dry-run").startswith("12 runs: 12 to do") and not list(results.iterdir())
-    assert reproduce(results, capsys).strip() == "12 runs: 12 done"
-    assert reproduce(results, capsys).strip() == "12 runs: 12 kept"
+    assert reproduce(results, capsys, "--dry-run").startswith("15 runs: 15 to do") and not list(results.iterdir())
+    assert reproduce(results, capsys).strip() == "15 runs: 15 done"
+    assert reproduce(results, capsys).strip() == "15 runs: 15 kept"
     runs = [folder for folder in (results / "smoke").iterdir() if (folder / "result.json").exists()]
-    assert len(runs) == 12 and all((folder / "run.ipynb").exists() and not (folder / "checkpoint").exists() for folder in runs)
+    assert len(runs) == 15 and all((folder / "run.ipynb").exists() and not (folder / "checkpoint").exists() for folder in runs)
 
     main(["report", "--scale", "smoke", "--results", str(results), "--out", str(results / "report"), "--json"])
     counts = json.loads(capsys.readouterr().out)
@@ -33,6 +48,7 @@ def test_a_table_and_a_figure_are_computed_once_and_reported(results, capsys):
     page = (results / "report" / "index.html").read_text()
     assert not re.search(r'(src|href)="(https?:|/)', page.replace('href="https://arxiv.org', "")) and "Table 9" in page
     assert (results / "report" / "figures" / "figure3.png").stat().st_size > 10_000
+    assert list((results / "report" / "figures").glob("figureA8*.png"))  # labels learned within a budget, beside a trace
     draws = (results / "report" / "tables" / "tableA5.md").read_text()
     assert len(re.findall(r"^\| Draw \d \|( \[\d+\.\d\d ± \d+\.\d\d \(2\)†?\]\(.*?\) \|){2}$", draws, re.MULTILINE)) == 6
 
