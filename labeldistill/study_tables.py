@@ -64,8 +64,8 @@ def head_to_head(
         cells[way, count, seed] = scenario | WAYS[way] | given | moved
     return cells
 
-# %% ../nbs/24_study_tables.ipynb #f12927c7
-LABEL_LRS = {"Unrolled": (0.02, 0.05, 0.1), "Unrolled from expert": (0.01, 0.02, 0.05)}
+# %% ../nbs/24_study_tables.ipynb #07ea72ba
+LABEL_LRS = {"Unrolled": (0.02, 0.05, 0.1), "Unrolled from expert": (0.005, 0.01, 0.02, 0.05)}
 
 
 def label_steps(scenario: Part) -> dict[Hashable, Part]:  # by way, number of images and step size
