@@ -137,7 +137,7 @@ def set_by_set(
     each = [done and Note(f"{done.results['tests']['none']['accuracy']['mean']:.2f}", link_to(done, folder)) for done in several]
     return Note("", parts=tuple(note or Note("-") for note in each)) if any(each) else NOT_RUN
 
-# %% ../nbs/27_study_sheets.ipynb #86d5d45c
+# %% ../nbs/27_study_sheets.ipynb #9645f8d3
 SECTIONS = {"none": "", "move": "students see moved images"}
 SPENT = "millions of passes: making + choosing"
 
@@ -156,14 +156,15 @@ def head_to_head_sheet(
         several = [done for done in cells.get((way, count), []) if augmentation in done.results["tests"]]
         return pooled(several, augmentation, folder) if several else NOT_RUN
 
+    def best(count: int, augmentation: str) -> Note:
+        if augmentation == "move" and count not in MOVED:
+            return NOT_PLANNED
+        found = picked(evidence, count, augmentation)
+        return Note(f"{found[0]}: {pooled(found[1], augmentation, folder).text}") if found else NOT_RUN
+
     def block(augmentation: str) -> list[tuple[str, list[Note]]]:
         rows = [(way, [note(way, count, augmentation) for count in counts]) for way in ways]
-        best = [picked(evidence, count, augmentation) for count in counts]
-        notes = [
-            Note(f"{found[0]}: {pooled(found[1], augmentation, folder).text}") if found else note("", count, augmentation)
-            for found, count in zip(best, counts, strict=True)
-        ]
-        return [*rows, ("Picked by validation", notes)]
+        return [*rows, ("Picked by validation", [best(count, augmentation) for count in counts])]
 
     blocks = [(SECTIONS[augmentation], block(augmentation)) for augmentation in SECTIONS]
     marked = any(note.text.endswith(DAGGER) for _, rows in blocks for _, notes in rows for note in notes)

@@ -16,20 +16,20 @@ from .studies import TRACE
 from .tables import HUNDRED, NAMES, OUR_DD, SCALES, SCENARIOS, Part, paper_epochs, runs_for, unrolled
 
 # %% auto #0
-__all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'LABEL_LRS', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'STUDENTS',
-           'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A',
-           'FIGURE', 'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT',
-           'Study', 'head_to_head', 'label_steps', 'students', 'tradeoff', 'relabelled', 'needs_expert', 'at_small',
+__all__ = ['BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'LABEL_LRS', 'MNIST', 'KMNIST', 'CIFAR', 'POOL', 'EARLY',
+           'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'HARD_AND_SOFT', 'TRACED', 'LEARNED_LABELS', 'TABLE_A', 'FIGURE',
+           'STUDIES', 'EXHIBITS', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'SMALL_EXPERT', 'SHORTER', 'SHORT_EXPERT', 'Study',
+           'head_to_head', 'label_steps', 'students', 'tradeoff', 'relabelled', 'needs_expert', 'at_small',
            'plan_study', 'study_runs', 'all_runs']
 
-# %% ../nbs/24_study_tables.ipynb #b577bf8a
+# %% ../nbs/24_study_tables.ipynb #9e0c7ba6
 class Study(NamedTuple):
     "A table or figure about soft labels."
 
     short: str  # for lists
     title: str
-    after: str  # what it corresponds to in Qin et al.; "" if nothing
     parts: dict[Hashable, Part]  # the runs by what they are
+    after: str = ""  # what it corresponds to in Qin et al., if anything
 
 # %% ../nbs/24_study_tables.ipynb #c85f55a4
 BUDGET = 8_000_000  # passes
@@ -82,21 +82,20 @@ MNIST = SCENARIOS["MNIST"]
 KMNIST = {"target": "kmnist10k.npz", "network": "lenet"}  # a file below the data root, 10,000 images
 CIFAR = {"target": "cifar10", "network": "convnet"}
 
-# %% ../nbs/24_study_tables.ipynb #15f736a9
+# %% ../nbs/24_study_tables.ipynb #653f1287
 POOL = MNIST | {"base_examples": 1000, "longest": 7800}
-STUDENTS = POOL | {"kind": "students"}
 EARLY = {10: 3, 100: 6, 500: 7}  # points for so many images: those with the best validation accuracy in figureA2
 LATE = 12
 ANY = [3, 4, 5, 6, 7, 8, 10]  # points among which the validation part chooses
 GRID = (10, 20, 50, 100, 200, 500, 1000)  # images
 
-# %% ../nbs/24_study_tables.ipynb #af2d9584
+# %% ../nbs/24_study_tables.ipynb #a9bd8663
 def students(
     recipes: Iterable[Part],
     **more,  # parameters
 ) -> Part:
     "A run that follows recipes."
-    return STUDENTS | {"recipes": list(recipes)} | more
+    return POOL | {"kind": "students", "recipes": list(recipes)} | more
 
 
 def tradeoff(point: int) -> Part:
@@ -140,64 +139,95 @@ def relabelled(system: str) -> Part:
     "Images of a system with hard labels and with those of an expert."
     return IMAGES[system] | {"kind": "relabel", "longest": POOL["longest"], "experts": 1, "recipes": HARD_AND_SOFT}
 
-# %% ../nbs/24_study_tables.ipynb #1e7a0396
+# %% ../nbs/24_study_tables.ipynb #2b4996f2
 TRACED = {"trace": POOL | {"kind": "trace"}}
 LEARNED_LABELS = [("LD", 100, 1234), ("LD RR", 100, 1234), ("Unrolled", 100, 1234)]
 TABLE_A = head_to_head(MNIST)
 FIGURE = "their Figure"
 
 STUDIES: dict[str, Study] = {
-    "tableA1": Study("all label sources", "Label sources within one budget, MNIST, LeNet", "", TABLE_A),
-    "tableA2": Study("the same, KMNIST", "Label sources within one budget, KMNIST, LeNet", "", head_to_head(KMNIST)),
+    "tableA1": Study("all label sources", "Label sources within one budget, MNIST, LeNet", TABLE_A),
+    "tableA2": Study("the same, KMNIST", "Label sources within one budget, KMNIST, LeNet", head_to_head(KMNIST)),
     "tableA3": Study(
-        *("kinds of soft labels", "Hard labels, smoothed ones, experts', learned ones; MNIST", "their Table 3"),
-        head_to_head(MNIST, [way for way in WAYS if way not in ("LD", "LD RR")], (10, 100)),
+        short="kinds of soft labels",
+        title="Hard labels, smoothed ones, experts', learned ones; MNIST",
+        after="their Table 3",
+        parts=head_to_head(MNIST, [way for way in WAYS if way not in ("LD", "LD RR")], (10, 100)),
     ),
     "tableA4": Study(
-        *("CutMix", "True and experts' labels, students with and without CutMix; MNIST", ""),
-        {"cutmix": students(RECIPES["cutmix"])},
+        short="CutMix",
+        title="True and experts' labels, students with and without CutMix; MNIST",
+        parts={"cutmix": students(RECIPES["cutmix"])},
     ),
-    "tableA5": Study("other images", "Other draws of images; MNIST", "their Table 5", {"draws": students(RECIPES["draws"])}),
-    "tableA6": Study("other experts", "Other experts; MNIST", "their Table 6", {"experts": students(RECIPES["experts"])}),
-    "tableA7": Study("the same, CIFAR-10", "Label sources within one budget, CIFAR-10, ConvNet", "", head_to_head(CIFAR)),
-    "tableA8": Study("step sizes of labels", "How fast labels move, MNIST: accuracy on validation", "", label_steps(MNIST)),
+    "tableA5": Study(
+        short="other images",
+        title="Other draws of images; MNIST",
+        after="their Table 5",
+        parts={"draws": students(RECIPES["draws"])},
+    ),
+    "tableA6": Study(
+        short="other experts",
+        title="Other experts; MNIST",
+        after="their Table 6",
+        parts={"experts": students(RECIPES["experts"])},
+    ),
+    "tableA7": Study("the same, CIFAR-10", "Label sources within one budget, CIFAR-10, ConvNet", head_to_head(CIFAR)),
+    "tableA8": Study("step sizes of labels", "How fast labels move, MNIST: accuracy on validation", label_steps(MNIST)),
     "figureA1": Study(
-        *("hard and soft labels", "Random and distilled images with hard labels and with experts'; MNIST, 100 images"),
-        *(f"{FIGURE} 1", {"Random": students(HARD_AND_SOFT), **{system: relabelled(system) for system in IMAGES}}),
+        short="hard and soft labels",
+        title="Random and distilled images with hard labels and with experts'; MNIST, 100 images",
+        after=f"{FIGURE} 1",
+        parts={"Random": students(HARD_AND_SOFT), **{system: relabelled(system) for system in IMAGES}},
     ),
     "figureA2": Study(
-        *("when to stop", "What students learn from experts that stop at some point; MNIST"),
-        *(f"{FIGURE} 2", {"stopping": students(RECIPES["stopping"])}),
+        short="when to stop",
+        title="What students learn from experts that stop at some point; MNIST",
+        after=f"{FIGURE} 2",
+        parts={"stopping": students(RECIPES["stopping"])},
     ),
     "figureA3": Study(
-        *("swapped shares", "Labels whose largest, second, ... share has changed places with the smallest; MNIST"),
-        *(f"{FIGURE} 3", {"swap": students(RECIPES["swap"])}),
+        short="swapped shares",
+        title="Labels whose largest, second, ... share has changed places with the smallest; MNIST",
+        after=f"{FIGURE} 3",
+        parts={"swap": students(RECIPES["swap"])},
     ),
     "figureA4": Study(
-        *("temperature", "Stopping point and temperature; MNIST, 100 images"),
-        *(f"{FIGURE} 4", {"temperature": students(RECIPES["temperature"])}),
+        short="temperature",
+        title="Stopping point and temperature; MNIST, 100 images",
+        after=f"{FIGURE} 4",
+        parts={"temperature": students(RECIPES["temperature"])},
     ),
-    "figureA5": Study("one label", "The label of one image along an expert's training; MNIST", f"{FIGURE} 5", TRACED),
+    "figureA5": Study("one label", "The label of one image along an expert's training; MNIST", TRACED, f"{FIGURE} 5"),
     "figureA6": Study(
-        *("data and knowledge", "Images against kept shares of each label, and the best of all stopping points; MNIST"),
-        *(f"{FIGURE} 6", {point: tradeoff(point) for point in (EARLY[100], 3, 8, LATE)}),
+        short="data and knowledge",
+        title="Images against kept shares of each label, and the best of all stopping points; MNIST",
+        after=f"{FIGURE} 6",
+        parts={point: tradeoff(point) for point in (EARLY[100], 3, 8, LATE)},
     ),
     "figureA7": Study(
-        *("zero-shot", "A class without images, and a class that no label speaks of; MNIST"),
-        *(f"{FIGURE} 7", {"zero-shot": students(RECIPES["zero-shot"])}),
+        short="zero-shot",
+        title="A class without images, and a class that no label speaks of; MNIST",
+        after=f"{FIGURE} 7",
+        parts={"zero-shot": students(RECIPES["zero-shot"])},
     ),
     "figureA8": Study(
-        *("learned and experts' labels", "Distance of learned labels from experts' along their training; MNIST, 100 images"),
-        *(f"{FIGURE} 8", TRACED | {key: TABLE_A[key] for key in LEARNED_LABELS}),
+        short="learned and experts' labels",
+        title="Distance of learned labels from experts' along their training; MNIST, 100 images",
+        after=f"{FIGURE} 8",
+        parts=TRACED | {key: TABLE_A[key] for key in LEARNED_LABELS},
     ),
     "figureA9": Study(
-        *("easy and hard images", "Images chosen by the experts' cross-entropy; MNIST"),
-        *(f"{FIGURE} 9", {"deciles": students(RECIPES["deciles"]), "draws": students(RECIPES["draws"])}),
+        short="easy and hard images",
+        title="Images chosen by the experts' cross-entropy; MNIST",
+        after=f"{FIGURE} 9",
+        parts={"deciles": students(RECIPES["deciles"]), "draws": students(RECIPES["draws"])},
     ),
-    "figureA10": Study("like classes", "Mean labels of each class without its own share; MNIST", f"{FIGURE} 10", TRACED),
+    "figureA10": Study("like classes", "Mean labels of each class without its own share; MNIST", TRACED, f"{FIGURE} 10"),
     "figureA11": Study(
-        *("a late expert", "Images against kept shares, labels of a late expert; MNIST"),
-        *(f"{FIGURE} 11", {LATE: tradeoff(LATE)}),
+        short="a late expert",
+        title="Images against kept shares, labels of a late expert; MNIST",
+        after=f"{FIGURE} 11",
+        parts={LATE: tradeoff(LATE)},
     ),
 }
 EXHIBITS = (*NAMES, *STUDIES)
