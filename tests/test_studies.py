@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ from labeldistill.studies import (
     training_passes,
     without_class,
 )
+from labeldistill.study_tables import KMNIST
 
 QUICK = {"students": 2, "curves": 1, "marks": [5, 20]}
 POOL = {"base_examples": 60, "experts": 2, "longest": 40, "points": 4}
@@ -376,6 +378,17 @@ def test_labels_are_made_within_the_budget_and_tested_alike(results):
     assert learned["iterations"] == learned["settings"]["iterations"] > 100 and distilled.head == "linear"
     assert json.loads((folder / "result.json").read_text())["results"]["kind"] == "head_to_head"
     assert all(tested["steps"] in (5, 20) and tested["accuracy"]["n"] == 2 for tested in learned["tests"].values())
+
+
+def test_label_sources_are_compared_on_a_file_below_the_data_root(results, bars_npz, tmp_path, monkeypatch):
+    shutil.copy(bars_npz, tmp_path / KMNIST["target"])
+    monkeypatch.setenv("LABELDISTILL_DATA", str(tmp_path))
+    given = KMNIST | {"network": "user_networks:plain", "base_examples": 6, "method": "expert", "budget": 40_000} | QUICK
+    with monkeypatch.context() as patch:
+        for module in ("evaluation", "experts", "studies"):
+            patch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [5, 20])
+        found, folder = go("head_to_head", given | {"expert_iterations": 10, "temperature": 1.0}, results)
+    assert found["tests"]["none"]["steps"] in (5, 20) and load_distilled(folder / "labels.safetensors").labels.shape == (6, 3)
 
 
 CHOOSING = {

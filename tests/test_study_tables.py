@@ -14,11 +14,11 @@ from labeldistill import InputError, report
 from labeldistill.catalogue import KNOWN
 from labeldistill.data import Split
 from labeldistill.experiments import KINDS, Done, Run, dependencies, lay_out, new_run
-from labeldistill.experts import Trace, save_trace
+from labeldistill.experts import Trace, load_trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_frontier, draw_study, frontier, relative_to
 from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked, recipe_frame
-from labeldistill.study_tables import EARLY, EXHIBITS, SCALES, STUDIES, all_runs, study_runs
+from labeldistill.study_tables import EARLY, EXHIBITS, IMAGES, SCALES, STUDIES, all_runs, study_runs
 from labeldistill.tables import NAMES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -204,6 +204,57 @@ def test_figures_show_what_records_say(made_up):
     draws = [recipe("figureA9", made_up, count=10, draw=i)[0] for i in range(6)]
     gains = [recipe("figureA9", made_up, count=10, decile=i)[0] - sum(draws) / 6 for i in range(1, 11)]
     assert line == pytest.approx(gains)
+
+
+def test_more_figures_show_what_records_say(made_up):
+    first = draw_study("figureA1", made_up, "smoke")[0].figure.axes[0]
+    done = gather_study("figureA1", made_up, "smoke")
+    means = [[one["accuracy"]["mean"] for one in done[source].results["found"]] for source in ("Random", *IMAGES)]  # hard, soft
+    bars = [[bar.get_height() for bar in container] for container in first.containers if len(container) == 4]
+    assert [pytest.approx(list(kind)) for kind in zip(*means, strict=True)] == bars
+
+    second = draw_study("figureA2", made_up, "smoke")[0].figure.axes[0]
+    drawn = {line.get_label(): line.lines[0].get_ydata() for line in second.containers}
+    for n in (10, 40, 80):
+        assert drawn[str(n)] == pytest.approx([recipe("figureA2", made_up, count=n, point=i)[0] for i in range(14)])
+
+    last = draw_study("figureA11", made_up, "smoke")[0].figure.axes[0]
+    hard = recipe("figureA11", made_up, count=100, top_k=0)[0]  # the most images
+    assert last.lines[0].get_ydata()[-1] == pytest.approx(hard)
+
+
+def test_like_classes_are_those_that_labels_name(made_up):
+    done = gather_study("figureA10", made_up, "smoke")["trace"]
+    trace, classes = load_trace(done.folder / "trace.safetensors"), torch.tensor(done.results["classes"])
+    early = draw_study("figureA10", made_up, "smoke")[0].figure.axes[0].collections[0].get_array()
+    labels = trace.logits[:, EARLY[100]].mean(0).softmax(1)
+    size = labels.shape[1]
+    assert early.reshape(size, size)[2, 1] == pytest.approx(float(labels[classes == 2][:, 1].mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "wanted"),
+    [
+        ("tableA4", "Expert, CutMix", {"point": [3, 4, 5, 6, 7, 8, 10], "augmentation": "cutmix"}),
+        ("tableA4", "True labels", {"point": None, "augmentation": "none"}),
+        ("tableA5", "Draw 3", {"draw": 2}),
+        ("tableA6", "Expert 4", {"first": 3}),
+    ],
+)
+def test_tables_show_what_records_say(name, row, wanted, made_up):
+    (_, rows), *_ = make_sheet(name, made_up, "smoke", made_up).sections
+    mean = recipe(name, made_up, count=10, **wanted)[0]
+    assert dict(rows)[row][0].text.startswith(f"{mean:.2f} ±")
+
+
+def test_step_sizes_are_compared_on_the_validation_part():
+    done = [cell("Unrolled", seed, [50.0], 60.0 + seed) for seed in (1, 2)]
+    evidence = {("Unrolled", 10, 0.1): done[0], ("Unrolled", 10, 0.02): done[1], ("Unrolled", 100, 0.1): None}
+    ((_, rows),) = SHEETS["tableA8"](evidence | {("Unrolled", 100, 0.02): None}, Path()).sections
+    assert [(row, [note.text for note in notes]) for row, notes in rows] == [
+        ("Unrolled, 0.1", ["61.00", "not run"]),
+        ("Unrolled, 0.02", ["62.00", "not run"]),
+    ]
 
 
 class Digits:
