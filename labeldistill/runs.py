@@ -500,7 +500,7 @@ def learning_computation(
         precision, compile = "fp32" if precision == "auto" else precision, bool(compile)
     return scene.computation(calls, precision, compile)
 
-# %% ../nbs/20_runs.ipynb #41d467d7
+# %% ../nbs/20_runs.ipynb #34f77543
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
     base_examples: int = 100,  # N
@@ -521,7 +521,7 @@ def distill(
     ensemble: int | None = None,  # experts whose logits are averaged; None: 1
     top_k: int | None = None,  # with "expert": probabilities kept of each label, 0: the hard label; None: all
     expert_network: NetworkName | None = None,  # of experts; None: that of the students
-    label_lr: float | None = None,  # with "unrolled": step size of the labels; None: 0.05
+    label_lr: float | None = None,  # with "unrolled": step size of the labels; None: 0.05, or 0.01 if they do not begin uniform
     head: str | None = None,  # of the networks that validate, "linear" or "ridge"; None: the method's own
     balanced: bool | None = None,  # same number of every class; None: if there is no source
     selection: str = "random",  # how base examples are chosen, see the selection notebook

@@ -19,7 +19,8 @@ from .networks import Computation, Network, differentiate, flat_parameters
 from .unroll import Lesson, Unroll
 
 # %% auto #0
-__all__ = ['RULE_OF', 'to_logits', 'check_probabilities', 'Clipped', 'clip', 'longest_way', 'Trainee', 'WindowPlan', 'Unrolled']
+__all__ = ['LABEL_LR', 'FINE_LABEL_LR', 'RULE_OF', 'to_logits', 'check_probabilities', 'Clipped', 'clip', 'longest_way',
+           'Trainee', 'WindowPlan', 'Unrolled']
 
 # %% ../nbs/16_windows.ipynb #c705a854
 def to_logits(
@@ -69,7 +70,8 @@ class Trainee(NamedTuple):
     steps: Tensor  # () float32, done
     horizon: Tensor  # () float32, steps after which the next student comes
 
-# %% ../nbs/16_windows.ipynb #aaae0047
+# %% ../nbs/16_windows.ipynb #9cfd2bb6
+LABEL_LR, FINE_LABEL_LR = 0.05, 0.01  # of the outer Adam: for labels that begin uniform, and for those that say something already
 RULE_OF = {"adam": "adam", "sgd": "momentum"}  # how the engine takes the steps of `OPTIMIZERS`
 
 
@@ -78,9 +80,9 @@ class WindowPlan(NamedTuple):
 
     window: int = 20  # steps
     optimizer: str = "adam"  # or "sgd", the student's own
-    label_lr: float = 0.05  # of the outer Adam
+    label_lr: float | None = None  # of the outer Adam; None: as the labels begin
 
-# %% ../nbs/16_windows.ipynb #fbef32d2
+# %% ../nbs/16_windows.ipynb #943df3f3
 class Unrolled(SecondOrder):
     "Label distillation through a window of the student's training."
 
@@ -97,8 +99,9 @@ class Unrolled(SecondOrder):
     ):
         check_probabilities(labels)
         super().__init__(network, head, device, computation._replace(compile=False))
-        self.labels, self.plan = labels.to(device), plan
         self.informed = bool((labels.amax(1) > labels.amin(1)).any())
+        usual_lr = FINE_LABEL_LR if self.informed else LABEL_LR
+        self.labels, self.plan = labels.to(device), plan._replace(label_lr=plan.label_lr or usual_lr)
         self.optimizer, self.inner_steps = plan.optimizer, plan.window
         rule, rate = RULE_OF[plan.optimizer], OPTIMIZERS[plan.optimizer].keywords["lr"]
         self.unroll = Unroll(self.function, rule, ("labels",), network.random, computation)  # compiles a step, not twenty
