@@ -84,7 +84,7 @@ def datasets_command(
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/31_cli.ipynb #0cb5588b
+# %% ../nbs/31_cli.ipynb #8482f849
 @app.command("distill")
 def distill_command(
     target: Target,
@@ -109,7 +109,7 @@ def distill_command(
         str | None, typer.Option(help="With unrolled: adam or sgd, for the networks in training. Default: adam.")
     ] = None,
     label_lr: Annotated[
-        float | None, typer.Option(help="With unrolled: step size of the labels. Default: 0.05; 0.01 if they do not begin uniform.")
+        float | None, typer.Option(help="With unrolled: step size of the labels. Default: 0.05, or 0.01 if not uniform at first.")
     ] = None,
     expert_iterations: Annotated[
         str | None, typer.Option(help="Where experts stop, or auto: chosen on the validation part. Default: auto.")
