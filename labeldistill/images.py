@@ -58,7 +58,7 @@ def noise_images(
     rng = generator(seed, "noise images")
     return normalise(255 * torch.rand(shape, generator=rng)) if normalise else torch.randn(shape, generator=rng)
 
-# %% ../nbs/14_images.ipynb #d5bef477
+# %% ../nbs/14_images.ipynb #fb89c00c
 LABEL_INITS = {
     "one-hot": lambda classes, count, rng: smoothed_labels(classes, count),
     "smoothed": lambda classes, count, rng: smoothed_labels(classes, count, 0.1),
@@ -73,7 +73,7 @@ def start_labels(
     count: int,  # C
     seed: int,
 ) -> Tensor:  # (N, C) float32
-    "Labels before the first step. Raises `InputError`."
+    "Labels before the first step. Raises `InputError` for labels that do not fit."
     if isinstance(start, str):
         return LABEL_INITS[start](classes, count, generator(seed, "start labels"))
     if start.shape != (len(classes), count) or not start.isfinite().all():
@@ -232,12 +232,12 @@ class Plan(NamedTuple):
     decay_every: int = DD_DECAY_EPOCHS * 59  # iterations after which the outer step size is halved; on MNIST as published
     fixed_start: bool = False  # all networks begin alike
 
-# %% ../nbs/14_images.ipynb #c22c0b89
+# %% ../nbs/14_images.ipynb #cca47299
 class DatasetDistillation:
     "Images, labels and step sizes of a whole training run (DD; with labels learned, SLDD)."
 
     own_head = "linear"
-    informed = False  # step sizes are learned in any case
+    informed = False  # not validated at the start, as in the paper
     optimizer = PLAIN_SGD  # the networks that validate follow the learned step sizes
     inner_steps = None
 

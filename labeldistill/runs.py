@@ -608,18 +608,19 @@ class Work(NamedTuple):
         "Networks that are to learn from labels."
         return HEADS[self.settings["head"]](self.scene.network, self.scene.device, self.computation)
 
-# %% ../nbs/20_runs.ipynb #411b7dc3
+# %% ../nbs/20_runs.ipynb #a8fbd7d3
 def experts_network(
     scene: Scene,
     wish: Wish,
 ) -> Network:
     "The network of the experts. Raises `InputError`."
-    if wish.expert_network is None:
+    if wish.expert_network in (None, scene.network.name):
         return scene.network
     try:
         return network_for(scene.target, wish.expert_network, None, scene.network.init)
     except InputError as error:
-        raise InputError(str(error).replace("--network", "--expert-network", 1)) from error
+        text = str(error).replace("--network", "--expert-network", 1)
+        raise InputError(text if "--expert-network" in text else f"--expert-network: {text}") from error
 
 
 def ask_experts(

@@ -635,7 +635,7 @@ def choice_passes(
     trials = TRIALS * candidates * curve_passes(scene, trial_steps(count)) if candidates > 1 else 0
     return plan.ensemble * points * (len(scene.split.valid) + count) + trials
 
-# %% ../nbs/22_studies.ipynb #1b308804
+# %% ../nbs/22_studies.ipynb #3f2c23e3
 BETWEEN_RESETS = 300  # steps
 
 
@@ -698,11 +698,12 @@ def prices_of(
         return Prices(step, choice=choice_passes(scene, plan) + last)
     schedule = label_schedule(scene, parameters)
     prices = learning_prices(scene, learner_of(scene, wish, schedule), schedule)
+    if wish.label_init not in (None, "uniform"):
+        prices = prices._replace(choice=prices.validation)  # labels that say something are validated before they change
     if not wish.starts_from_expert:
         return prices
     training = make_schedule(scene, "expert", scene.inner_batch, iterations=plan.iterations)
-    choice = choice_passes(scene, plan) + prices.validation  # of the experts' labels too
-    return prices._replace(experts=training.iterations * step, choice=choice)
+    return prices._replace(experts=training.iterations * step, choice=choice_passes(scene, plan) + prices.choice)
 
 # %% ../nbs/22_studies.ipynb #1e776f4c
 def learn_labels(

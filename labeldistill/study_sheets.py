@@ -32,7 +32,7 @@ def gather_study(
     "The runs of a study by what they are; None where there is no valid record. Raises `InputError`."
     return finished(study_runs(name, scale), results)
 
-# %% ../nbs/27_study_sheets.ipynb #797aa21c
+# %% ../nbs/27_study_sheets.ipynb #17fefd6c
 class Note(NamedTuple):
     "What stands in a cell."
 
@@ -48,6 +48,7 @@ class Sheet(NamedTuple):
     columns: list[str]
     sections: list[tuple[str, list[tuple[str, list[Note]]]]]  # (section, [(row, notes)])
     remark: str = ""
+    caption: str = "ours: mean ± standard deviation (number of networks)"
 
     @property
     def was_run(self) -> bool:
@@ -137,7 +138,7 @@ def set_by_set(
     each = [done and Note(f"{done.results['tests']['none']['accuracy']['mean']:.2f}", link_to(done, folder)) for done in several]
     return Note("", parts=tuple(note or Note("-") for note in each)) if any(each) else NOT_RUN
 
-# %% ../nbs/27_study_sheets.ipynb #9645f8d3
+# %% ../nbs/27_study_sheets.ipynb #8e70c395
 SECTIONS = {"none": "", "move": "students see moved images"}
 SPENT = "millions of passes: making + choosing"
 
@@ -170,7 +171,7 @@ def head_to_head_sheet(
     marked = any(note.text.endswith(DAGGER) for _, rows in blocks for _, notes in rows for note in notes)
     seeds = list(dict.fromkeys(seed for _, _, seed in evidence))
     sets = [(way, [set_by_set([evidence.get((way, n, seed)) for seed in seeds], folder) for n in counts]) for way in ways]
-    blocks.append((f"means of base sets {', '.join(map(str, seeds))}", sets))
+    blocks.append((f"plain images: means of base sets {', '.join(map(str, seeds))}", sets))
     costs = [(way, [spent(cells[way, n]) if (way, n) in cells else NOT_RUN for n in counts]) for way in ways]
     blocks.append((SPENT, costs))
     return Sheet("Base examples", [str(count) for count in counts], blocks, LAST_STEPS if marked else "")
@@ -212,7 +213,7 @@ def recipe_sheet(
     remark = LAST_STEPS if (frame["steps"] == last).any() else ""
     return Sheet("Base examples", [str(count) for count in columns], [("", lines)], remark)
 
-# %% ../nbs/27_study_sheets.ipynb #d2b05d25
+# %% ../nbs/27_study_sheets.ipynb #63b68e90
 def cutmix_title(recipe: Any) -> str:
     "Labels, and whether images are mixed."
     return ("True labels" if recipe.hard else "Expert") + (", CutMix" if recipe.augmentation == "cutmix" else "")
@@ -231,7 +232,8 @@ def label_steps_sheet(
     counts = sorted({n for _, n, _ in evidence})
     rows = dict.fromkeys((way, lr) for way, _, lr in evidence)
     lines = [(f"{way}, {lr}", [note(evidence[way, n, lr]) for n in counts]) for way, lr in rows]
-    return Sheet("Base examples", [str(count) for count in counts], [("", lines)])
+    caption = "accuracy on the validation part, mean of three networks"
+    return Sheet("Base examples", [str(count) for count in counts], [("", lines)], caption=caption)
 
 
 SHEETS: dict[str, Callable[[dict[Hashable, Done | None], Path], Sheet]] = {

@@ -82,7 +82,7 @@ class WindowPlan(NamedTuple):
     optimizer: str = "adam"  # or "sgd", the student's own
     label_lr: float | None = None  # of the outer Adam; None: as the labels begin
 
-# %% ../nbs/16_windows.ipynb #943df3f3
+# %% ../nbs/16_windows.ipynb #aa0a31f0
 class Unrolled(SecondOrder):
     "Label distillation through a window of the student's training."
 
@@ -101,7 +101,7 @@ class Unrolled(SecondOrder):
         super().__init__(network, head, device, computation._replace(compile=False))
         self.informed = bool((labels.amax(1) > labels.amin(1)).any())
         usual_lr = FINE_LABEL_LR if self.informed else LABEL_LR
-        self.labels, self.plan = labels.to(device), plan._replace(label_lr=plan.label_lr or usual_lr)
+        self.labels, self.plan = labels.to(device), plan._replace(label_lr=usual_lr if plan.label_lr is None else plan.label_lr)
         self.optimizer, self.inner_steps = plan.optimizer, plan.window
         rule, rate = RULE_OF[plan.optimizer], OPTIMIZERS[plan.optimizer].keywords["lr"]
         self.unroll = Unroll(self.function, rule, ("labels",), network.random, computation)  # compiles a step, not twenty

@@ -268,6 +268,7 @@ def test_several_experts_cost_as_much_each(scene):
         {"method": "expert", "expert_iterations": 20, "ensemble": 2},
         {"method": "unrolled", "outer_batch": 64},
         {"method": "unrolled", "label_init": "expert", "outer_batch": 64},
+        {"method": "unrolled", "label_init": "one-hot", "outer_batch": 64},
         {"method": "second-order", "outer_batch": 64},
         {"method": "ridge", "outer_batch": 64},
         {"method": "matching", "outer_batch": 64, "path_iterations": 40},

@@ -57,7 +57,7 @@ def test_every_recipe_can_be_followed(scale):
 
 def test_smoke_needs_no_download_and_little_time():
     runs = all_runs(STUDIES, "smoke")
-    assert len(runs) < 37 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
+    assert len(runs) < 35 and {run.parameters["target"] for run in runs} == {"digits"} <= set(KNOWN)
     assert all(run.parameters.get("budget", 0) <= 130_000 and run.parameters.get("longest", 0) <= 120 for run in runs)
 
 
@@ -353,7 +353,7 @@ def test_base_sets_stand_one_by_one_with_their_records(tmp_path):
     first, second = (cell("LD", seed, [50.0 + seed, 52.0 + seed], 70.0) for seed in (0, 1))
     evidence = {("LD", 10, 0): first, ("LD", 10, 1): None, ("LD", 10, 2): second, ("Expert", 10, 0): None}
     sections = dict(head_to_head_sheet(evidence, tmp_path).sections)
-    rows = dict(sections["means of base sets 0, 1, 2"])
+    rows = dict(sections["plain images: means of base sets 0, 1, 2"])
     assert [part.text for part in rows["LD"][0].parts] == ["51.00", "-", "52.00"] and rows["Expert"][0].text == "not run"
     links = [part.link for part in rows["LD"][0].parts]
     assert links[1] is None and [(tmp_path / links[i]).resolve() for i in (0, 2)] == [
