@@ -509,7 +509,7 @@ def test_every_way_runs_from_the_command_line(command, bars_npz, tmp_path, learn
         ("--method dd --passes 0", "--passes 0: must be at least 1"),
         ("--method dd --inner-steps 0", "--inner-steps 0: must be at least 1"),
         ("--method dd --inner-steps 4", "--base-examples 6: must be a multiple of --inner-steps 4"),
-        ("--method dd --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, random or a file"),
+        ("--method dd --label-init nowhere", "--label-init 'nowhere': wanted one-hot, smoothed, uniform, random, expert"),
         ("--method dd --learn both --base-examples 7", "--base-examples 7: must be a multiple of the 3 classes"),
         ("--method dd --learn images --base-examples 2", "--base-examples 2: fewer than the 3 classes"),
     ],
