@@ -90,13 +90,13 @@ def top1_error(
     "Share of wrong classes."
     return 100 * (logits.argmax(1) != targets).to(logits.dtype).mean()
 
-# %% ../nbs/12_distillers.ipynb #9a700d0f
+# %% ../nbs/12_distillers.ipynb #12d32407
 class LabelMethod:
     "What methods have in common that learn labels for given images."
 
     learns = "labels"
     fixed_start = False  # every network begins afresh
-    informed = False  # uniform labels say nothing
+    informed = False  # what it begins with is not validated
     optimizer = "adam"  # of the networks that validate
     inner_steps: int | None = None  # an iteration sees one minibatch of base examples
 

@@ -213,7 +213,7 @@ def recipe_sheet(
     remark = LAST_STEPS if (frame["steps"] == last).any() else ""
     return Sheet("Base examples", [str(count) for count in columns], [("", lines)], remark)
 
-# %% ../nbs/27_study_sheets.ipynb #63b68e90
+# %% ../nbs/27_study_sheets.ipynb #972b52a6
 def cutmix_title(recipe: Any) -> str:
     "Labels, and whether images are mixed."
     return ("True labels" if recipe.hard else "Expert") + (", CutMix" if recipe.augmentation == "cutmix" else "")
@@ -232,8 +232,7 @@ def label_steps_sheet(
     counts = sorted({n for _, n, _ in evidence})
     rows = dict.fromkeys((way, lr) for way, _, lr in evidence)
     lines = [(f"{way}, {lr}", [note(evidence[way, n, lr]) for n in counts]) for way, lr in rows]
-    caption = "accuracy on the validation part, mean of three networks"
-    return Sheet("Base examples", [str(count) for count in counts], [("", lines)], caption=caption)
+    return Sheet("Base examples", [str(count) for count in counts], [("", lines)], caption="accuracy on the validation part")
 
 
 SHEETS: dict[str, Callable[[dict[Hashable, Done | None], Path], Sheet]] = {

@@ -15,22 +15,8 @@ def results(tmp_path_factory):
 
 def reproduce(results, capsys, *more):
     "What the command prints."
-    main(
-        [
-            "reproduce",
-            "table9",
-            "figure3",
-            "tableA5",
-            "figureA8",
-            "--scale",
-            "smoke",
-            "--jobs",
-            "2",
-            "--results",
-            str(results),
-            *more,
-        ]
-    )
+    exhibits = ("table9", "figure3", "tableA5", "figureA8")
+    main(["reproduce", *exhibits, "--scale", "smoke", "--jobs", "2", "--results", str(results), *more])
     return capsys.readouterr().out
 
 
