@@ -16,9 +16,10 @@ import typer
 # %% auto #0
 __all__ = ['app', 'Target', 'Source', 'BaseExamples', 'Balanced', 'Selection', 'NetworkOption', 'LastLayer', 'Seed', 'BaseSeed',
            'Device', 'Precision', 'Compile', 'DataRoot', 'ImageSize', 'Channels', 'Models', 'Json', 'Optimizer',
-           'OwnOptimizer', 'DistilledFile', 'Scale', 'Results', 'UsageError', 'report', 'datasets_command',
-           'distill_command', 'report_evaluation', 'evaluate_command', 'baseline_command', 'train_full_command',
-           'show_command', 'reproduce_command', 'report_command', 'show_version', 'options', 'main', 'fail']
+           'OwnOptimizer', 'DistilledFile', 'Scale', 'StudyTarget', 'StudyNetwork', 'Results', 'UsageError', 'report',
+           'datasets_command', 'distill_command', 'report_evaluation', 'evaluate_command', 'baseline_command',
+           'train_full_command', 'show_command', 'reproduce_command', 'report_command', 'show_version', 'options',
+           'main', 'fail']
 
 # %% ../nbs/31_cli.ipynb #3fee338d
 app = typer.Typer(
@@ -342,8 +343,12 @@ def show_command(
 
     print(show(file, out, data_root))
 
-# %% ../nbs/31_cli.ipynb #a9ac559d
+# %% ../nbs/31_cli.ipynb #9c425f50
 Scale = Annotated[str, typer.Option(help="smoke (built-in data, minutes), short (a tenth of the paper's iterations) or paper.")]
+StudyTarget = Annotated[
+    str | None, typer.Option("--target", help="Data set of studies (tableA1 ... figureA11). Default: their own.")
+]
+StudyNetwork = Annotated[str | None, typer.Option("--network", help="Network of studies, with --target. Default: lenet.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of results. Default: papermill_runs/results of the clone.")]
 
 
@@ -351,6 +356,8 @@ Results = Annotated[Path | None, typer.Option(help="Folder of results. Default: 
 def reproduce_command(
     names: Annotated[list[str], typer.Argument(help="table1 ... figure9, tableA1 ... figureA11, or all.", show_default=False)],
     scale: Scale = "smoke",
+    target: StudyTarget = None,
+    network: StudyNetwork = None,
     engine: Annotated[str, typer.Option(help="inline (this machine) or snakemake (this machine or a cluster).")] = "inline",
     jobs: Annotated[int, typer.Option(help="Runs at once.")] = 1,
     per_gpu: Annotated[int, typer.Option(help="Runs at once on each GPU.")] = 1,
@@ -367,6 +374,8 @@ def reproduce_command(
         names,
         scale,
         engine,
+        target=target,
+        network=network,
         jobs=jobs,
         per_gpu=per_gpu,
         dry_run=dry_run,
@@ -378,24 +387,28 @@ def reproduce_command(
     print(summary)
     raise typer.Exit(summary.status)
 
-# %% ../nbs/31_cli.ipynb #ac342748
+# %% ../nbs/31_cli.ipynb #cb5e3575
 @app.command("report")
 def report_command(
     scale: Scale = "paper",
+    target: StudyTarget = None,
+    network: StudyNetwork = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: report, beside the runs of the scale.")] = None,
     results: Results = None,
     as_json: Json = False,
 ) -> None:
     "Put results beside the paper's: tables, figures, one HTML page; at the paper's scale the README's table too."
     from labeldistill.engine import find_checkout
-    from labeldistill.report import write_report
+    from labeldistill.report import report_name, write_report
+    from labeldistill.study_tables import scenario_of
 
     root = None if results else find_checkout()
-    results = results or root / "papermill_runs" / "results"
-    out = out or results / scale / "report"
-    counts = write_report(results, out, scale, root)
-    line = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    report({"out": str(out), **counts}, as_json, f"{out / 'index.html'}: {line}")
+    results, scenario = results or root / "papermill_runs" / "results", scenario_of(target, network)
+    out = out or results / scale / report_name(scenario)
+    counts = write_report(results, out, scale, None if scenario else root, scenario)
+    numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if not scenario)
+    line = f"{out / 'index.html'}" + (f": {numbers}" if numbers else "")
+    report({"out": str(out), **counts}, as_json, line)
 
 # %% ../nbs/31_cli.ipynb #bf65e326
 def show_version(wanted: bool) -> None:

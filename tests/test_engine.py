@@ -313,10 +313,23 @@ def test_a_dry_run_does_nothing(tmp_path):
 
 @snakemake
 def test_a_dry_run_of_snakemake_counts_runs_tables_and_report(tmp_path, capfd):
-    wanted = reproduce(["table6", "figure3"], "smoke", "snakemake", dry_run=True, results=tmp_path)
+    wanted = reproduce(["table6", "tableA5", "figure3"], "smoke", "snakemake", dry_run=True, results=tmp_path)
     rows = dict(line.split() for line in capfd.readouterr().out.splitlines() if len(line.split()) == 2)
-    assert (rows["run"], rows["table"], rows["report"]) == (str(len(wanted.outcomes)), "1", "1")
+    assert (rows["run"], rows["table"], rows["report"]) == (str(len(wanted.outcomes)), "2", "1")
     assert not any(tmp_path.iterdir())
+
+
+@snakemake
+def test_snakemake_draws_nothing_of_another_scenario(tmp_path, capfd):
+    wanted = reproduce(["tableA5"], "smoke", "snakemake", target="letters", dry_run=True, results=tmp_path)
+    rows = dict(line.split() for line in capfd.readouterr().out.splitlines() if len(line.split()) == 2)
+    assert rows["run"] == str(len(wanted.outcomes)) and rows.keys() & {"table", "report"} == set()
+
+
+def test_all_of_another_scenario_is_every_study(tmp_path):
+    runs = [outcome.run for outcome in reproduce(["all"], "smoke", target="letters", dry_run=True, results=tmp_path).outcomes]
+    assert {run.parameters["target"] for run in runs} == {"letters"}
+    assert {run.kind for run in runs} == {"trace", "students", "relabel", "distill", "head_to_head"}
 
 
 def test_all_is_every_table_and_figure(tmp_path):
@@ -334,6 +347,7 @@ def test_all_is_every_table_and_figure(tmp_path):
         (["table1"], {"jobs": 0}, "--jobs 0"),
         (["table1"], {"device": "cuda:99"}, "--device"),
         (["table1"], {"profile": "slurm"}, "--profile"),
+        (["table1"], {"target": "digits"}, "tableA1, .*figureA11"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_is_allowed(names, options, message, tmp_path):

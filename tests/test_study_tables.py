@@ -18,7 +18,18 @@ from labeldistill.experts import Trace, load_trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_frontier, draw_study, frontier, relative_to
 from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked, recipe_frame
-from labeldistill.study_tables import EARLY, EXHIBITS, IMAGES, SCALES, STUDIES, all_runs, study_runs
+from labeldistill.study_tables import (
+    ANYWHERE,
+    EARLY,
+    EXHIBITS,
+    IMAGES,
+    SCALES,
+    STUDIES,
+    Scenario,
+    all_runs,
+    scenario_of,
+    study_runs,
+)
 from labeldistill.tables import NAMES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -40,13 +51,15 @@ def test_runs_are_whole_unique_and_come_after_those_they_start_from(scale):
         assert all(needed in runs[:i] for needed in dependencies(run))
 
 
+@pytest.mark.parametrize("scenario", [None, Scenario("letters", "lenet", 26)])
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_recipe_can_be_followed(scale):
-    runs = [run for run in all_runs(STUDIES, scale) if "recipes" in run.parameters]
+def test_every_recipe_can_be_followed(scale, scenario):
+    runs = [run for run in all_runs(ANYWHERE, scale, scenario) if "recipes" in run.parameters]
     assert len(runs) == 16
     for run in runs:
-        p = run.parameters
-        classes = torch.arange(10).repeat(p["base_examples"] // 10)
+        p, there = run.parameters, 26 if scenario else 10
+        assert p["base_examples"] % there == 0
+        classes = torch.arange(there).repeat(p["base_examples"] // there)
         recipes = [read_recipe(given) for given in p["recipes"]]
         assert len({json.dumps(given, sort_keys=True) for given in p["recipes"]}) == len(recipes)
         for recipe in recipes:
@@ -108,6 +121,52 @@ def test_the_budget_pays_for_every_way(scale, least):
             scene.split = Split(*(torch.zeros(n, dtype=torch.int64) for n in (50_000, 10_000, 10_000)))  # as MNIST
             p, iterations = run.parameters, affordable(run.parameters["budget"], prices_of(scene, run.parameters))
             assert iterations >= ((p["expert_iterations"] or 100) if method == "expert" else least)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_study_elsewhere_is_the_same_with_as_many_images_of_each_class(scale):
+    for name in ANYWHERE:
+        own, elsewhere = (
+            study_runs(name, scale, at) for at in (Scenario("digits", "lenet", 10), Scenario("a.npz", "convnet", 20))
+        )
+        for (key, run), (other_key, other) in zip(own.items(), elsewhere.items(), strict=True):
+            p, q = run.parameters, other.parameters
+            assert (q["target"], q["network"], q["base_examples"]) == ("a.npz", "convnet", 2 * p["base_examples"])
+            scaled = {"target", "network", "base_examples", "recipes", "epochs"} | ({"budget"} if scale == "smoke" else set())
+            assert {k: v for k, v in p.items() if k not in scaled} == {k: v for k, v in q.items() if k not in scaled}
+            twice = [recipe | {"count": 2 * recipe["count"]} for recipe in p.get("recipes", [])]
+            assert twice == q.get("recipes", [])
+            assert not isinstance(key, tuple) or (key[0], 2 * key[1], *key[2:]) == other_key
+
+
+def test_a_scenario_is_any_data_and_any_network(bars_npz, monkeypatch):
+    assert scenario_of(None, None) is None
+    assert scenario_of("cifar100", None) == ("cifar100", "lenet", 100)  # without a look at the data
+    monkeypatch.chdir(bars_npz.parent)
+    found = scenario_of(bars_npz.name, "convnet")
+    assert found == (str(bars_npz), "convnet", 3)  # runs have another working folder
+    assert STUDIES["figureA2"].title(found).endswith(f"({bars_npz}, convnet, after Qin et al., their Figure 2)")
+    assert STUDIES["tableA8"].title() == "How fast labels move: accuracy on validation (mnist, lenet)"
+
+
+@pytest.mark.parametrize(
+    ("target", "network", "wanted"),
+    [
+        (None, "convnet", "--network: only with --target"),
+        ("nowhere", None, "unknown data set or path"),
+        ("digits", "no", "--network 'no'"),
+    ],
+)
+def test_bad_scenarios_are_refused(target, network, wanted):
+    with pytest.raises(InputError, match=wanted) as error:
+        scenario_of(target, network)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["table1", "tableA2", "figure3"])
+def test_what_has_other_data_is_not_computed_elsewhere(name):
+    with pytest.raises(InputError, match=r"tableA1, .*figureA11"):
+        all_runs([name], "smoke", Scenario("digits", "lenet", 10))
 
 
 def test_studies_and_the_papers_tables_go_together():
@@ -227,7 +286,7 @@ def test_like_classes_are_those_that_labels_name(made_up):
     done = gather_study("figureA10", made_up, "smoke")["trace"]
     trace, classes = load_trace(done.folder / "trace.safetensors"), torch.tensor(done.results["classes"])
     early = draw_study("figureA10", made_up, "smoke")[0].figure.axes[0].collections[0].get_array()
-    labels = trace.logits[:, EARLY[100]].mean(0).softmax(1)
+    labels = trace.logits[:, EARLY[10]].mean(0).softmax(1)
     size = labels.shape[1]
     assert early.reshape(size, size)[2, 1] == pytest.approx(float(labels[classes == 2][:, 1].mean()), rel=1e-4)
 
@@ -297,7 +356,9 @@ def test_every_stopping_point_is_drawn_also_where_experts_are_as_accurate(made_u
 def test_early_points_are_those_that_validation_picks():
     (done,) = gather_study("figureA2", REPOSITORY / "papermill_runs" / "results", "paper").values()
     frame = recipe_frame(done).dropna(subset="point").set_index("point")
-    assert frame.groupby("count")["validation_accuracy"].idxmax().to_dict() == EARLY
+    assert frame.groupby("count")["validation_accuracy"].idxmax().to_dict() == {
+        10 * count: point for count, point in EARLY.items()
+    }
 
 
 def test_gains_are_over_the_control_with_as_many_images(made_up):
@@ -378,6 +439,19 @@ def test_cells_whose_students_took_the_most_steps_that_were_tried_are_marked():
     assert plain.remark == "" and "most steps" in marked.remark
     texts = [dict(sheet.sections[0][1])["LD"][0].text for sheet in (plain, marked)]
     assert texts == ["60.00 ± 0.00 (1)", "62.00 ± 2.83 (2)†"]
+
+
+def test_a_report_of_a_scenario_has_its_studies_and_no_others(made_up, tmp_path):
+    here, elsewhere = Scenario("digits", "lenet", 10), Scenario("letters", "lenet", 26)
+    assert report.report_name(elsewhere) == "report-letters-lenet"
+    for at, was_run in ((here, True), (elsewhere, False)):
+        out = tmp_path / at.target
+        assert set(report.write_report(made_up, out, "smoke", scenario=at).values()) == {0}
+        text = (out / "index.html").read_text()
+        assert f"({at.target}, lenet)" in text and "Figure 1" not in text.replace("their Figure 1", "")
+        assert {path.stem for path in (out / "tables").iterdir()} == {name for name in ANYWHERE if name in SHEETS}
+        assert bool(list((out / "figures").glob("*"))) == was_run and not (out / "numbers.csv").exists()
+        assert ('class="ours"' in text, "of 456 numbers" in text) == (False, False)
 
 
 @pytest.mark.parametrize("name", SHEETS)
