@@ -500,7 +500,7 @@ def learning_computation(
         precision, compile = "fp32" if precision == "auto" else precision, bool(compile)
     return scene.computation(calls, precision, compile)
 
-# %% ../nbs/20_runs.ipynb #34f77543
+# %% ../nbs/20_runs.ipynb #b09ef9fd
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
     base_examples: int = 100,  # N
@@ -574,8 +574,8 @@ def distill(
     schedule = make_schedule(scene, method, batch, epochs, iterations or own, outer_batch)
     schedule = replace(schedule, validate_every=validate_every)
     if resume and precision == "auto":  # on whatever machine it began
-        kept = saved_settings(checkpoint) or saved_settings(checkpoint, "experts")
-        precision = kept.get("precision", precision)
+        kept = [saved_settings(checkpoint, name) for name in ("checkpoint", "experts", "traces")]
+        precision = next((settings["precision"] for settings in kept if settings), precision)
     computation = learning_computation(scene, method, schedule.iterations, precision, compile)
     problem = scene.problem(first_images(scene, wish, base_examples, seed))
     choice = {"selection": selection, "base seed": base_seed, "target size": target_size, "head": head or wish.own_head}
@@ -608,7 +608,7 @@ class Work(NamedTuple):
         "Networks that are to learn from labels."
         return HEADS[self.settings["head"]](self.scene.network, self.scene.device, self.computation)
 
-# %% ../nbs/20_runs.ipynb #a8fbd7d3
+# %% ../nbs/20_runs.ipynb #6075362e
 def experts_network(
     scene: Scene,
     wish: Wish,
@@ -625,27 +625,26 @@ def experts_network(
 
 def ask_experts(
     work: Work,
-    wish: Wish,
-    schedule: Schedule,  # of the experts' training
-    checkpoint: Checkpoint | None = None,
+    plan: ExpertPlan,
+    network: Network,  # of the experts
+    schedule: Schedule,  # of their training
+    checkpoint: Checkpoint | None,  # of experts that are done
 ) -> Choice:
     "Labels of experts. Raises `InputError`."
-    scene, plan = work.scene, wish.experts()
+    scene, seed = work.scene, work.settings["seed"]
     if plan.iterations and plan.iterations > schedule.iterations:
         raise InputError(f"--expert-iterations {plan.iterations}: must be 1 to {schedule.iterations}, the iterations there are")
     if plan.top_k is not None and plan.top_k > scene.classes:
         raise InputError(f"--top-k {plan.top_k}: must be 0 to {scene.classes}, the number of classes")
-    seed = work.settings["seed"]
-    network = experts_network(scene, wish)
     return expert_labels(network, work.students(), work.problem, schedule, plan, seed, checkpoint, work.show_progress)
 
-# %% ../nbs/20_runs.ipynb #ded39547
+# %% ../nbs/20_runs.ipynb #009eaf0d
 def describe_experts(
     scene: Scene,
-    wish: Wish,
+    plan: ExpertPlan,
+    network: Network,  # of the experts
 ) -> dict[str, Any]:
     "What experts' labels depend on, as JSON."
-    plan, network = wish.experts(), experts_network(scene, wish)
     auto = {"expert iterations": plan.iterations or "auto", "expert temperature": plan.temperature or "auto"}
     other = {} if network is scene.network else {"expert network": network.name}
     return auto | {"ensemble": plan.ensemble, "top k": plan.top_k} | other
@@ -656,31 +655,34 @@ def describe_choice(found: Choice) -> dict[str, Any]:
     chosen = {"stopping point": found.iterations, "temperature": found.temperature}
     return chosen | {"expert accuracies": list(found.expert_accuracies)}
 
-# %% ../nbs/20_runs.ipynb #85f9d33d
+# %% ../nbs/20_runs.ipynb #9e97797c
 def take_from_experts(
     work: Work,
     wish: Wish,
 ) -> DistilledDataset:
     "What experts say about the base images."
-    settings = work.settings | describe_experts(work.scene, wish)
-    found = ask_experts(work, wish, work.schedule, work.checkpoint(settings))
+    plan, network = wish.experts(), experts_network(work.scene, wish)
+    settings = work.settings | describe_experts(work.scene, plan, network)
+    found = ask_experts(work, plan, network, work.schedule, work.checkpoint(settings))
     given = work.students(), work.problem, work.schedule, settings["seed"]
     validated = steps_on_labels(found.labels, *given, show_progress=work.show_progress)
     best = Best(found.labels, *map(torch.tensor, (*validated, found.iterations)))
     data = TrainingSet(work.problem.base_images, found.labels, work.schedule.inner_batch)
     return as_artefact(work.scene, settings | describe_choice(found), data, best)
 
-# %% ../nbs/20_runs.ipynb #52e84b35
+# %% ../nbs/20_runs.ipynb #20202990
 def begin_from_experts(
     work: Work,
     wish: Wish,
-) -> Choice:
+) -> tuple[dict[str, Any], Choice]:  # what it depends on, as JSON
     "What experts say, or what they said when the run began. Raises `InputError`."
-    training = make_schedule(work.scene, "expert", work.schedule.inner_batch, iterations=wish.experts().iterations)
-    file = work.checkpoint(work.settings | describe_experts(work.scene, wish), "experts")
-    return kept_choice(file, lambda: ask_experts(work, wish, training))
+    plan, network = wish.experts(), experts_network(work.scene, wish)
+    planned = describe_experts(work.scene, plan, network)
+    done, chosen = (work.checkpoint(work.settings | planned, name) for name in ("traces", "experts"))
+    training = make_schedule(work.scene, "expert", work.schedule.inner_batch, iterations=plan.iterations)
+    return planned, kept_choice(chosen, lambda: ask_experts(work, plan, network, training, done))
 
-# %% ../nbs/20_runs.ipynb #fbb06d1c
+# %% ../nbs/20_runs.ipynb #31b752b8
 def learn_by_iterations(
     work: Work,
     wish: Wish,
@@ -689,8 +691,8 @@ def learn_by_iterations(
     scene, problem, schedule, seed = work.scene, work.problem, work.schedule, work.settings["seed"]
     planned, found = {}, {}  # of experts
     if wish.starts_from_expert:
-        choice = begin_from_experts(work, wish)
-        planned, found = describe_experts(scene, wish) | {"label init": "expert"}, describe_choice(choice)
+        planned, choice = begin_from_experts(work, wish)
+        planned, found = planned | {"label init": "expert"}, describe_choice(choice)
         wish = wish._replace(label_init=choice.labels)
     count = len(problem.base_images)
     method = make_learner(scene, wish, count, schedule, work.computation, work.settings["head"], seed)

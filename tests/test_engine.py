@@ -20,7 +20,7 @@ from tiny_runs import conditions, coordinate, lines, notebook, step, twelve
 
 from labeldistill import InputError, engine
 from labeldistill.engine import asset, compute_inline, find_checkout, first_free, gpu_slot, processes_of, reproduce, run_one
-from labeldistill.experiments import new_run, read_result
+from labeldistill.suite import new_run, read_result
 
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux does")
 snakemake = pytest.mark.skipif(not importlib.util.find_spec("snakemake"), reason="Snakemake is not installed")
@@ -291,9 +291,12 @@ def test_gpus_are_called_as_cuda_calls_them(monkeypatch):
     assert engine.gpus("cuda") == ["GPU-abc", "5"] and engine.gpus("cuda:1") == ["5"]
 
 
-def test_without_papermill_the_body_is_run(bars_npz, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "few"), [("baseline", {"models": 1}), ("head_to_head", {"students": 1, "curves": 1, "marks": [3]})]
+)
+def test_without_papermill_the_body_is_run(kind, few, bars_npz, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
-    run = new_run("baseline", "smoke", {"target": str(bars_npz), "base_examples": 6, "models": 1})
+    run = new_run(kind, "smoke", {"target": str(bars_npz), "base_examples": 6} | few)
     outcome = run_one(run, tmp_path / "none.ipynb", conditions(tmp_path))
     assert outcome == engine.Outcome(run, "done") and not (run.folder(tmp_path) / "run.ipynb").exists()
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled
-from labeldistill.experiments import BASELINE, LEARNING, Place, Run, dependencies, learn, new_run, perform, read_result, summary
-from labeldistill.studies import KINDS
+from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled, suite
+from labeldistill.experiments import BASELINE, LEARNING, Place, learn, summary
+from labeldistill.suite import KINDS, Run, dependencies, new_run, perform, read_result
 from labeldistill.tables import cells
 
 NOTEBOOKS = Path(__file__).parents[1] / "nbs" / "experiments"
@@ -184,7 +184,7 @@ def test_the_record_comes_last_and_whole(small, tmp_path, monkeypatch):
         seen["files"] = sorted(file.name for file in path.parent.iterdir())
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(experiments, "write_record", look)
+    monkeypatch.setattr(suite, "write_record", look)
     folder = tmp_path / "run"
     with pytest.raises(OSError, match="No space"):
         perform("distill", small, folder, "cpu", show_progress=False)
@@ -198,7 +198,7 @@ def test_the_record_comes_last_and_whole(small, tmp_path, monkeypatch):
 KILLED = """
 import json, os, signal, sys
 from labeldistill.distillers import Checkpoint
-from labeldistill.experiments import perform
+from labeldistill.suite import perform
 
 save = Checkpoint.save
 def save_and_die(self, progress):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labeldistill import load_distilled
-from labeldistill.studies import KINDS
+from labeldistill.suite import KINDS
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = sorted((REPOSITORY / "nbs" / "experiments").glob("*.ipynb"))

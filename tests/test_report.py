@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from labeldistill import InputError, comparison, report
 from labeldistill.comparison import Measurement, Spread, compare, count_verdicts, look_up, measurement, spreads, verdict
 from labeldistill.evaluation import Evaluation
-from labeldistill.experiments import SENSITIVITY, defaults_of, describe_evaluation, new_run
+from labeldistill.experiments import SENSITIVITY, describe_evaluation
 from labeldistill.figures import DRAWINGS, Panel, by_scenario, draw_panel, gather, losses, save_panels
 from labeldistill.study_tables import EXHIBITS
+from labeldistill.suite import defaults_of, new_run
 from labeldistill.tables import NAMES, TABLES, Cell, cells, figure_runs
 
 REPOSITORY = Path(__file__).parents[1]

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from labeldistill import InputError, load_distilled, studies
 from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
-from labeldistill.experiments import Place, lay_out, new_run, perform
+from labeldistill.experiments import Place, lay_out
 from labeldistill.experts import Trace, load_trace, soften
 from labeldistill.runs import Scene, Wish, make_exam
 from labeldistill.studies import (
     AUGMENTATIONS,
     HEAD_TO_HEAD,
-    KINDS,
     SCENE,
     ChangingHead,
     ClassExam,
@@ -42,6 +41,7 @@ from labeldistill.studies import (
     without_class,
 )
 from labeldistill.study_tables import KMNIST
+from labeldistill.suite import KINDS, dependencies, new_run, perform
 
 QUICK = {"students": 2, "curves": 1, "marks": [5, 20]}
 POOL = {"base_examples": 60, "experts": 2, "longest": 40, "points": 4}
@@ -325,7 +325,8 @@ def test_recipes_that_are_done_are_not_followed_again(results, monkeypatch):
         go("students", given, results)
     other = given | {"marks": [3]}
     with pytest.raises(InputError, match="is of a run with other parameters"):
-        studies.run_students(new_run("students", "smoke", other).parameters, Place(folder, "cpu", False))
+        (trace,) = (needed.folder(results) for needed in dependencies(new_run("students", "smoke", given)))
+        studies.run_students(new_run("students", "smoke", other).parameters, Place(folder, "cpu", False, (trace,)))
     again, _ = go("students", given, results)
     assert asked == [10, 20, 20] and again == whole and not (folder / "checkpoint").exists()
 
@@ -382,9 +383,9 @@ def test_labels_are_made_within_the_budget_and_tested_alike(results):
 
 
 def test_label_sources_are_compared_on_a_file_below_the_data_root(results, bars_npz, tmp_path, monkeypatch):
-    shutil.copy(bars_npz, tmp_path / KMNIST["target"])
+    shutil.copy(bars_npz, tmp_path / KMNIST.target)
     monkeypatch.setenv("LABELDISTILL_DATA", str(tmp_path))
-    given = KMNIST | {"network": "user_networks:plain", "base_examples": 6, "method": "expert", "budget": 40_000} | QUICK
+    given = KMNIST.part | {"network": "user_networks:plain", "base_examples": 6, "method": "expert", "budget": 40_000} | QUICK
     with monkeypatch.context() as patch:
         for module in ("evaluation", "experts", "studies"):
             patch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [5, 20])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from labeldistill import InputError, report
 from labeldistill.catalogue import KNOWN
 from labeldistill.data import Split
-from labeldistill.experiments import KINDS, Done, Run, dependencies, lay_out, new_run
+from labeldistill.experiments import lay_out
 from labeldistill.experts import Trace, load_trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
 from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_frontier, draw_study, frontier, relative_to
@@ -30,6 +30,7 @@ from labeldistill.study_tables import (
     scenario_of,
     study_runs,
 )
+from labeldistill.suite import KINDS, Done, Run, dependencies, new_run
 from labeldistill.tables import NAMES
 
 REPOSITORY = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import pytest
 
 from labeldistill import InputError
 from labeldistill.catalogue import KNOWN
-from labeldistill.experiments import KINDS, dependencies, new_run
+from labeldistill.suite import KINDS, dependencies, new_run
 from labeldistill.tables import FIGURE_NAMES, NAMES, SCALES, TABLES, cells, figure_runs, paper_numbers, runs_for
 
 QUOTED = {"table1": 4, "table7": 4}

@@ -13,7 +13,7 @@ from labeldistill import distill, distillers, evaluate, load_distilled
 from labeldistill.data import InputError, Normalisation, split
 from labeldistill.distillers import Draw, InPlace, Loop, Problem, Schedule, epoch_draws, make_batch, start
 from labeldistill.evaluation import Exam, LinearHead, Student
-from labeldistill.experts import expert_labels
+from labeldistill.experts import expert_labels, train_expert
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.networks import PLAIN, make_network
 from labeldistill.windows import Unrolled, WindowPlan, clip, longest_way, to_logits
@@ -347,7 +347,7 @@ def test_a_resumed_run_begins_with_the_experts_labels_that_were_kept(bars, tmp_p
         patch.setattr(Loop, "iterate", stopped)
         with pytest.raises(Stop):
             quick(bars, checkpoint=kept, **options)
-    assert [file.name for file in kept.iterdir()] == ["experts.safetensors"]
+    assert {file.name for file in kept.iterdir()} == {"traces.safetensors", "experts.safetensors"}
     with pytest.raises(InputError, match="holds a checkpoint"):
         quick(bars, checkpoint=kept, **options)
     monkeypatch.setattr("labeldistill.experts.train_on_real", stopped)  # no expert is trained any more
@@ -356,6 +356,23 @@ def test_a_resumed_run_begins_with_the_experts_labels_that_were_kept(bars, tmp_p
         assert torch.equal(resumed.labels, whole.labels) and resumed.settings == whole.settings
     with pytest.raises(InputError, match="was made with expert temperature = 2"):
         quick(bars, checkpoint=kept, resume=True, **(options | {"temperature": 3}))
+
+
+def test_experts_that_were_trained_before_a_kill_are_not_trained_again(bars, tmp_path, monkeypatch):
+    options = {"label_init": "expert", "expert_iterations": 10, "temperature": 2, "ensemble": 3}
+    whole, trained = quick(bars, **options), []
+
+    def mortal(*arguments):
+        if len(trained) == 2:
+            raise Stop
+        trained.append(arguments)
+        return train_expert(*arguments)
+
+    monkeypatch.setattr("labeldistill.experts.train_expert", mortal)
+    with pytest.raises(Stop):
+        quick(bars, checkpoint=tmp_path, **options)
+    trained[:] = trained[:1]  # there is one more to be trained
+    assert torch.equal(quick(bars, checkpoint=tmp_path, resume=True, **options).labels, whole.labels) and len(trained) == 2
 
 
 def test_a_checkpoint_asks_for_the_plan_of_the_experts_not_for_what_came_of_it(bars, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from labeldistill.engine import Conditions, Step, compute_inline, compute_snakemake, write_manifest
-from labeldistill.experiments import Run
+from labeldistill.suite import Run
 
 PARAMETERS = "folder, device, number, fails, free = '', 'cpu', 0, 0, 99"
 WORK = """
