@@ -33,7 +33,7 @@ class Place(NamedTuple):
     show_progress: bool
     needs: tuple[Path, ...] = ()  # folders of the runs it starts from
 
-# %% ../nbs/21_experiments.ipynb #0c643e54
+# %% ../nbs/21_experiments.ipynb #339c0073
 Body = Callable[[dict[str, Any], Place], dict[str, Any]]  # from all parameters to the results, as JSON
 
 
@@ -44,7 +44,7 @@ class Kind:
     notebook: str  # below nbs/experiments
     body: Body
     defaults: dict[str, Any]  # every parameter; the paper's protocol on the built-in digits
-    needs: tuple[str, ...] = ()  # kinds of runs whose labels it starts from
+    needs: tuple[str, ...] = ()  # kinds of the runs it starts from
 
 # %% ../nbs/21_experiments.ipynb #b6dbb616
 def summary(

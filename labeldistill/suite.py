@@ -74,9 +74,9 @@ def new_run(
     given = {name: float(value) if isinstance(defaults[name], float) else value for name, value in parameters.items()}
     return Run(kind, scale, defaults | given)
 
-# %% ../nbs/23_suite.ipynb #1bb26ab1
+# %% ../nbs/23_suite.ipynb #b6e470fd
 def dependencies(run: Run) -> list[Run]:
-    "The runs whose labels it starts from."
+    "The runs it starts from."
     return [
         Run(kind, run.scale, {name: run.parameters[name] for name in KINDS[kind].defaults}) for kind in KINDS[run.kind].needs
     ]

@@ -406,6 +406,21 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_work(command,
     assert snapshot(tmp_path) == before
 
 
+def test_studies_of_any_data_and_network(command, bars_npz, tmp_path, snapshot):
+    where = ["--target", bars_npz, "--network", "user_networks:plain", "--image-size", 10, "--results", tmp_path]
+    done = command("reproduce", "all", "--dry-run", *where)
+    assert done.status == 0 and "head_to_head-" in done.out and not any(tmp_path.iterdir())
+    done = command("report", "--scale", "smoke", "--json", *where)
+    (folder,) = (tmp_path / "smoke").iterdir()
+    assert json.loads(done.out) == {"out": str(folder)} and folder.name.startswith("report-bars-user_networks_plain-")
+    assert f"({bars_npz}, user_networks:plain, 10 pixels)" in (folder / "index.html").read_text()
+    before = snapshot(tmp_path)
+    check_refused(command("reproduce", "tableA2", *where), "'tableA2' is of other data; with --target: tableA1")
+    check_refused(command("reproduce", "figureA7", *where), "'figureA7' wants 9 classes or more")
+    check_refused(command("report", "--network", "lenet", "--results", tmp_path), "--network: only with --target")
+    assert snapshot(tmp_path) == before
+
+
 def test_a_report_needs_runs_and_a_place(command, tmp_path, snapshot):
     (tmp_path / "file").touch()
     before = snapshot(tmp_path)

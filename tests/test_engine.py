@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tiny_runs import conditions, coordinate, lines, notebook, step, twelve
 
 from labeldistill import InputError, engine
 from labeldistill.engine import asset, compute_inline, find_checkout, first_free, gpu_slot, processes_of, reproduce, run_one
+from labeldistill.study_tables import ANYWHERE, Scenario, all_runs, scenario_of
 from labeldistill.suite import new_run, read_result
 
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux does")
@@ -301,6 +303,31 @@ def test_without_papermill_the_body_is_run(kind, few, bars_npz, tmp_path, monkey
     assert outcome == engine.Outcome(run, "done") and not (run.folder(tmp_path) / "run.ipynb").exists()
 
 
+NETWORK = """
+from torch import nn
+
+def build(channels, image_size, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+"""
+
+
+def test_jobs_find_networks_and_data_where_the_user_called(bars_npz, tmp_path, monkeypatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home / "data", elsewhere):
+        folder.mkdir(parents=True)
+    (home / "a_network_of_mine.py").write_text(NETWORK)
+    shutil.copy(bars_npz, home / "data" / "own.npz")
+    monkeypatch.setenv("LABELDISTILL_DATA", "data")
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)  # no papermill: faster
+    few = {"target": "own.npz", "network": "a_network_of_mine:build", "base_examples": 6, "models": 1, "marks": [3]}
+    step = engine.Step(new_run("baseline", "smoke", few), Path("none.ipynb"), ())
+    manifest = engine.write_manifest([step], {}, conditions(tmp_path, called_from=home), "smoke", elsewhere)
+    monkeypatch.chdir(elsewhere)  # as Snakemake's jobs
+    with pytest.raises(SystemExit) as end:
+        engine.run_job(str(manifest), step.run.name, "1")
+    assert not end.value.code and read_result(step.run.folder(tmp_path), step.run)
+
+
 def test_parameters_arrive_as_they_were(tmp_path):
     parameters = {"small": 1e-05, "none": None, "yes": True, "text": "1e-05", "list": [1, "E → K"]}
     run = engine.Run("tiny", "smoke", parameters)
@@ -324,15 +351,15 @@ def test_a_dry_run_of_snakemake_counts_runs_tables_and_report(tmp_path, capfd):
 
 @snakemake
 def test_snakemake_draws_nothing_of_another_scenario(tmp_path, capfd):
-    wanted = reproduce(["tableA5"], "smoke", "snakemake", target="letters", dry_run=True, results=tmp_path)
+    wanted = reproduce(["tableA5"], "smoke", "snakemake", scenario=scenario_of("letters"), dry_run=True, results=tmp_path)
     rows = dict(line.split() for line in capfd.readouterr().out.splitlines() if len(line.split()) == 2)
     assert rows["run"] == str(len(wanted.outcomes)) and rows.keys() & {"table", "report"} == set()
 
 
 def test_all_of_another_scenario_is_every_study(tmp_path):
-    runs = [outcome.run for outcome in reproduce(["all"], "smoke", target="letters", dry_run=True, results=tmp_path).outcomes]
-    assert {run.parameters["target"] for run in runs} == {"letters"}
-    assert {run.kind for run in runs} == {"trace", "students", "relabel", "distill", "head_to_head"}
+    letters = scenario_of("letters")
+    runs = [outcome.run for outcome in reproduce(["all"], "smoke", scenario=letters, dry_run=True, results=tmp_path).outcomes]
+    assert runs == all_runs(ANYWHERE, "smoke", letters) and {run.parameters["target"] for run in runs} == {"letters"}
 
 
 def test_all_is_every_table_and_figure(tmp_path):
@@ -350,7 +377,7 @@ def test_all_is_every_table_and_figure(tmp_path):
         (["table1"], {"jobs": 0}, "--jobs 0"),
         (["table1"], {"device": "cuda:99"}, "--device"),
         (["table1"], {"profile": "slurm"}, "--profile"),
-        (["table1"], {"target": "digits"}, "tableA1, .*figureA11"),
+        (["table1"], {"scenario": Scenario("digits", "lenet", 10)}, "tableA1, .*figureA11"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_is_allowed(names, options, message, tmp_path):

@@ -17,7 +17,7 @@ from labeldistill.comparison import Measurement, Spread, compare, count_verdicts
 from labeldistill.evaluation import Evaluation
 from labeldistill.experiments import SENSITIVITY, describe_evaluation
 from labeldistill.figures import DRAWINGS, Panel, by_scenario, draw_panel, gather, losses, save_panels
-from labeldistill.study_tables import EXHIBITS
+from labeldistill.study_tables import EXHIBITS, STUDIES
 from labeldistill.suite import defaults_of, new_run
 from labeldistill.tables import NAMES, TABLES, Cell, cells, figure_runs
 
@@ -360,7 +360,7 @@ def test_small_scales_carry_a_warning(tmp_path):
 
 def test_every_table_and_figure_has_its_place():
     placed = [name for theme in report.THEMES for name in theme.names]
-    assert sorted(placed) == sorted(EXHIBITS) == sorted(report.HEADINGS)
+    assert sorted(placed) == sorted(EXHIBITS) == sorted([*report.HEADINGS, *STUDIES])
 
 
 # figures

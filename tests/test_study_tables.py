@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from labeldistill import InputError, report
 from labeldistill.catalogue import KNOWN
-from labeldistill.data import Split
+from labeldistill.data import Dataset, Split
 from labeldistill.experiments import lay_out
 from labeldistill.experts import Trace, load_trace, save_trace
 from labeldistill.studies import Recipe, affordable, choose_images, prices_of, read_recipe
@@ -27,6 +27,7 @@ from labeldistill.study_tables import (
     STUDIES,
     Scenario,
     all_runs,
+    names_at,
     scenario_of,
     study_runs,
 )
@@ -141,33 +142,64 @@ def test_a_study_elsewhere_is_the_same_with_as_many_images_of_each_class(scale):
 
 
 def test_a_scenario_is_any_data_and_any_network(bars_npz, monkeypatch):
-    assert scenario_of(None, None) is None
-    assert scenario_of("cifar100", None) == ("cifar100", "lenet", 100)  # without a look at the data
+    assert scenario_of(None) is None
+    assert scenario_of("cifar100") == Scenario("cifar100", "lenet", 100)  # without a look at the data
     monkeypatch.chdir(bars_npz.parent)
-    found = scenario_of(bars_npz.name, "convnet")
-    assert found == (str(bars_npz), "convnet", 3)  # runs have another working folder
-    assert STUDIES["figureA2"].title(found).endswith(f"({bars_npz}, convnet, after Qin et al., their Figure 2)")
-    assert STUDIES["tableA8"].title() == "How fast labels move: accuracy on validation (mnist, lenet)"
+    found = scenario_of(f"../{bars_npz.parent.name}/{bars_npz.name}", "convnet", 16)
+    assert found == Scenario(str(bars_npz), "convnet", 3, 16)  # runs have another working folder
+    assert STUDIES["figureA2"].title(found).endswith(f"({bars_npz}, convnet, 16 pixels, after Qin et al., their Figure 2)")
+    runs = study_runs("tableA5", "short", found).values()
+    assert all(run.parameters["image_size"] == 16 and run.parameters["channels"] is None for run in runs)
 
 
 @pytest.mark.parametrize(
-    ("target", "network", "wanted"),
+    ("given", "wanted"),
     [
-        (None, "convnet", "--network: only with --target"),
-        ("nowhere", None, "unknown data set or path"),
-        ("digits", "no", "--network 'no'"),
+        ({"target": None, "network": "convnet"}, "--network: only with --target"),
+        ({"target": None, "channels": 1}, "--channels: only with --target"),
+        ({"target": "nowhere"}, "unknown data set or path"),
+        ({"target": ""}, "without a name"),
+        ({"target": "digits", "network": "no"}, "--network 'no'"),
+        ({"target": "cifar10", "network": "math:sqrt"}, "--network 'math:sqrt' fails on two 3x32x32 images"),
     ],
 )
-def test_bad_scenarios_are_refused(target, network, wanted):
+def test_bad_scenarios_are_refused(given, wanted):
     with pytest.raises(InputError, match=wanted) as error:
-        scenario_of(target, network)
+        scenario_of(**given)
     assert "\n" not in str(error.value)
+
+
+def test_few_classes_have_fewer_studies():
+    few, many = (names_at(Scenario("a.npz", "lenet", classes)) for classes in (8, 9))
+    assert set(many) - set(few) == {"figureA3", "figureA7"} and set(many) == set(ANYWHERE)
+    with pytest.raises(InputError, match="'figureA7' wants 9 classes or more"):
+        study_runs("figureA7", "paper", Scenario("a.npz", "lenet", 8))
+    (late,) = study_runs("figureA11", "paper", Scenario("a.npz", "lenet", 3)).values()
+    assert {recipe["top_k"] for recipe in late.parameters["recipes"]} == {0, 1, 2, 3}  # not what is the same as all
+
+
+def test_titles_say_what_was_run():
+    found = {scale: report.heading_of("tableA2", scale).title for scale in SCALES}
+    assert found["paper"] == found["short"] == "Label sources within one budget (kmnist10k.npz, lenet)"
+    assert found["smoke"] == "Label sources within one budget (digits, lenet)"
 
 
 @pytest.mark.parametrize("name", ["table1", "tableA2", "figure3"])
 def test_what_has_other_data_is_not_computed_elsewhere(name):
     with pytest.raises(InputError, match=r"tableA1, .*figureA11"):
         all_runs([name], "smoke", Scenario("digits", "lenet", 10))
+
+
+@pytest.mark.parametrize(("classes", "validation"), [(3, 5000), (10, 10_000), (100, 5000)])
+def test_the_budget_of_small_runs_pays_for_every_way_elsewhere(classes, validation, monkeypatch):
+    labels = torch.arange(classes).repeat_interleave(20)
+    data = Dataset("made up", torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8), labels, tuple(map(str, range(classes))))
+    monkeypatch.setattr("labeldistill.runs.load", lambda *more, **named: data)
+    for run in study_runs("tableA1", "smoke", Scenario("made up", "lenet", classes)).values():
+        if run.parameters["method"] in ("expert", "unrolled"):
+            scene = lay_out(run.parameters, "cpu", classes)
+            scene.split = Split(*(torch.zeros(n, dtype=torch.int64) for n in (50_000, validation, 10_000)))
+            assert affordable(run.parameters["budget"], prices_of(scene, run.parameters)) >= 3
 
 
 def test_studies_and_the_papers_tables_go_together():
@@ -444,10 +476,13 @@ def test_cells_whose_students_took_the_most_steps_that_were_tried_are_marked():
 
 def test_a_report_of_a_scenario_has_its_studies_and_no_others(made_up, tmp_path):
     here, elsewhere = Scenario("digits", "lenet", 10), Scenario("letters", "lenet", 26)
-    assert report.report_name(elsewhere) == "report-letters-lenet"
+    paths = [Scenario(path, "lenet", 10) for path in ("digits", "/a/digits.npz", "/b/digits.npz")]
+    assert len({report.report_name(at) for at in paths}) == 3 and all("digits-lenet" in report.report_name(at) for at in paths)
     for at, was_run in ((here, True), (elsewhere, False)):
         out = tmp_path / at.target
-        assert set(report.write_report(made_up, out, "smoke", scenario=at).values()) == {0}
+        assert report.write_report(made_up, out, "smoke", scenario=at) == {}
+        tables = [table.read_text() for table in (out / "tables").iterdir()]
+        assert all(("result.json" in table) == was_run and (table == "not run\n") != was_run for table in tables)
         text = (out / "index.html").read_text()
         assert f"({at.target}, lenet)" in text and "Figure 1" not in text.replace("their Figure 1", "")
         assert {path.stem for path in (out / "tables").iterdir()} == {name for name in ANYWHERE if name in SHEETS}
