@@ -75,7 +75,7 @@ class Running:
         private = {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
         self.said = open(folder / "said.txt", "w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "papermill", "--no-progress-bar", *notebooks, *options],
+            [sys.executable, "-m", "papermill", "--no-progress-bar", "--start-timeout", "300", *notebooks, *options],
             **{"stdout": self.said, "stderr": subprocess.STDOUT, "cwd": folder, "env": environment | private},
         )
 
