@@ -33,7 +33,8 @@ __all__ = ['LETTER_FONTS', 'GREY', 'COLOUR', 'EMNIST_FILES', 'SVHN_FILES', 'NPZ_
            'read_emnist_letters', 'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'resize',
            'open_npz', 'read_npz', 'check_arrays', 'read_kuzushiji49', 'read_cub200', 'squash_images',
            'read_tiny_imagenet', 'class_names', 'read_lines', 'read_imagenet64', 'read_imagenet64_batch', 'Known',
-           'origin_files', 'idx_dataset', 'cifar_dataset', 'luma', 'convert_channels', 'load', 'read_own', 'check']
+           'origin_files', 'idx_dataset', 'cifar_dataset', 'luma', 'convert_channels', 'check_choices', 'load',
+           'read_own', 'check']
 
 # %% ../nbs/02_catalogue.ipynb #d7638347
 def read_digits(root: Path) -> Dataset:
@@ -519,8 +520,19 @@ def convert_channels(
     constants = dataset.constants and Normalisation(*(3 * numbers for numbers in dataset.constants))
     return replace(dataset, images=dataset.images.repeat(1, 3, 1, 1), constants=constants)
 
-# %% ../nbs/02_catalogue.ipynb #9e68d4d5
+# %% ../nbs/02_catalogue.ipynb #682a71a6
 MOST_PIXELS = 1024  # a side
+
+
+def check_choices(
+    image_size: int | None,
+    channels: int | None,
+) -> None:
+    "Raises `InputError` for what images cannot be made into."
+    if image_size is not None and not 1 <= image_size <= MOST_PIXELS:
+        raise InputError(f"--image-size {image_size}: must be at least 1, at most {MOST_PIXELS}")
+    if channels not in (None, 1, 3):
+        raise InputError(f"--channels {channels}: wanted 1 (grey) or 3 (colour)")
 
 
 def load(
@@ -530,12 +542,9 @@ def load(
     channels: int | None = None,  # 1 for grey, 3 for colour; None leaves images as they are
 ) -> Dataset:
     "A data set by name or path. Raises `InputError`."
-    if image_size is not None and not 1 <= image_size <= MOST_PIXELS:
-        raise InputError(f"--image-size {image_size}: must be at least 1, at most {MOST_PIXELS}")
+    check_choices(image_size, channels)
     if not str(name).strip():
         raise InputError("a data set without a name; wanted: a known name or a path")
-    if channels not in (None, 1, 3):
-        raise InputError(f"--channels {channels}: wanted 1 (grey) or 3 (colour)")
     if str(name) in KNOWN:
         dataset = KNOWN[str(name)].read(find_root(root))
     else:

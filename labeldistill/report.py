@@ -342,7 +342,7 @@ WARNINGS = {
     "paper": "",
 }
 
-# %% ../nbs/31_report.ipynb #0999d65c
+# %% ../nbs/31_report.ipynb #8aaf4548
 def page(
     found: dict[str, list[Finding]],  # of all tables
     drawn: dict[str, list[Panel]],  # of all figures
@@ -364,7 +364,7 @@ def page(
             "panels": [as_data(panel) for panel in drawn.get(name, [])],
         }
 
-    shown = names_at(scenario) if scenario else EXHIBITS
+    shown = names_at(scenario)
     themes = [theme._asdict() | {"entries": [item(name) for name in theme.names if name in shown]} for theme in THEMES]
     counts = count_verdicts(finding for findings in found.values() for finding in findings)
     return TEMPLATES.get_template("report.html").render(
@@ -396,7 +396,7 @@ def report_name(scenario: Scenario | None) -> str:
     words = [re.sub(r"\W+", "_", word) for word in (Path(scenario.target).stem, scenario.network)]
     return "-".join(["report", *words, hashlib.sha256(repr(scenario).encode()).hexdigest()[:6]])
 
-# %% ../nbs/31_report.ipynb #7a5421ad
+# %% ../nbs/31_report.ipynb #5a7305fa
 def write_report(
     results: Path,  # folder of all results
     out: Path,  # folder for the report
@@ -413,7 +413,7 @@ def write_report(
     if not results.exists():
         raise InputError(f"--results '{results}' is not there; wanted: the folder of all runs")
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    shown = names_at(scenario) if scenario else EXHIBITS
+    shown = names_at(scenario)
     found = compare([name for name in TABLES if name in shown], results, scale)
     drawn = {name: draw_any(name, results, scale, scenario) for name in (*DRAWINGS, *STUDY_DRAWINGS) if name in shown}
     for name, panels in drawn.items():

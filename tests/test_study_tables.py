@@ -157,6 +157,8 @@ def test_a_scenario_is_any_data_and_any_network(bars_npz, monkeypatch):
     [
         ({"target": None, "network": "convnet"}, "--network: only with --target"),
         ({"target": None, "channels": 1}, "--channels: only with --target"),
+        ({"target": "mnist", "image_size": 0}, "--image-size 0: must be at least 1"),
+        ({"target": "mnist", "channels": 2}, "--channels 2: wanted 1"),
         ({"target": "nowhere"}, "unknown data set or path"),
         ({"target": ""}, "without a name"),
         ({"target": "digits", "network": "no"}, "--network 'no'"),
