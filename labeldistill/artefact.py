@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .catalogue import load
-from .data import Dataset, InputError, Normalisation, first_line, replacing
+from .data import Dataset, InputError, Normalisation, check_writable, first_line, replacing
 from .networks import INITS
 
 # %% auto #0
@@ -72,7 +72,7 @@ def check_identity(
     return dataset
 
 # %% ../nbs/06_artefact.ipynb #90e9dd44
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DistilledDataset(torch.utils.data.Dataset):
     "Soft labels for base examples, or learned images with labels, with all that is needed to train on them."
 
@@ -136,8 +136,14 @@ class DistilledDataset(torch.utils.data.Dataset):
         return replace(self, base_images=self.images, keeps_images=True)
 
     def save(self, path: str | Path) -> None:
-        "Writes one .safetensors file, whole or not at all."
+        "Writes one .safetensors file, whole or not at all. Raises `InputError` where none can be written."
+        check_writable(Path(path), "out")
         save_distilled(self, Path(path))
+
+    def __repr__(self) -> str:
+        what = "labels" if self.learned_images is None else "learned images"
+        score = f"{self.validation_accuracy:.2f} % on validation after {self.steps} steps"
+        return f"DistilledDataset({len(self)} {what} for {self.target.name}: {self.method}, {self.network}, {score})"
 
 # %% ../nbs/06_artefact.ipynb #3c07384e
 def as_pixels(
@@ -233,8 +239,10 @@ def check_consistency(distilled: DistilledDataset) -> None:
 def check_labels(distilled: DistilledDataset) -> None:
     "Labels, the rows they are for, and how to train on them."
     count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
-    if not count or labels.shape != (count, classes) or labels.dtype != torch.float32 or not labels.isfinite().all():
+    if not count or labels.shape != (count, classes) or labels.dtype != torch.float32:
         raise ValueError(f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes")
+    if not labels.isfinite().all():
+        raise ValueError("labels that are NaN or infinite")
     indices = (distilled.base_labels, count), (distilled.rows, count if distilled.learned_images is None else 0)
     if any(x.shape != (n,) or x.dtype != torch.int64 or (x < 0).any() for x, n in indices):
         raise ValueError("rows or classes of the base examples")

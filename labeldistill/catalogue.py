@@ -10,8 +10,8 @@ import string
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
@@ -30,7 +30,7 @@ from .downloads import ORIGINS, obtain, unpack
 __all__ = ['LETTER_FONTS', 'GREY', 'COLOUR', 'EMNIST_FILES', 'SVHN_FILES', 'NPZ_KEYS', 'KUZUSHIJI49_CLASSES', 'IMAGENET',
            'IMAGENET64_FILES', 'CIFAR10_PARTS', 'CIFAR10_FILES', 'CIFAR100_FILES', 'KNOWN', 'MOST_PIXELS',
            'read_digits', 'draw_glyph', 'jitter', 'read_letters', 'open_torchvision', 'read_torchvision', 'to_nchw',
-           'read_emnist_letters', 'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'resize',
+           'read_emnist_letters', 'read_svhn', 'find_root', 'on_disk', 'read_folder', 'open_image', 'is_grey', 'resize',
            'open_npz', 'read_npz', 'check_arrays', 'read_kuzushiji49', 'read_cub200', 'squash_images',
            'read_tiny_imagenet', 'class_names', 'read_lines', 'read_imagenet64', 'read_imagenet64_batch', 'Known',
            'origin_files', 'idx_dataset', 'cifar_dataset', 'luma', 'convert_channels', 'check_choices', 'load',
@@ -217,34 +217,41 @@ def read_folder(
             return names, {name: i for i, name in enumerate(names)}
 
     try:
-        folder = VisibleFolder(str(path), loader=open_image)
+        folder = VisibleFolder(str(path))
     except FileNotFoundError as error:
         raise InputError(f"'{path}': {first_line(error)}; wanted: one folder of images per class, none empty") from error
     deep = [name for name in folder.classes if not any(file.is_file() for file in (path / name).iterdir())]
     if deep:
-        raise InputError(f"'{path}': in '{deep[0]}' there are folders only; wanted: one folder of images per class")
-    with tqdm(folder.samples, f"reading {path.name}", leave=False) as samples:
-        decoded = [folder.loader(file) for file, _ in samples]
-    mode = "L" if all(image.mode in ("1", "L", "LA") for image in decoded) else "RGB"
-    tensors = [to_nchw(torch.from_numpy(np.array(image.convert(mode)))[None]) for image in decoded]
-    if image_size:
-        tensors = [resize(tensor, image_size) for tensor in tensors]
+        own = " (with a test part of your own, an .npz file with train_x, train_y, test_x and test_y)" if "test" in deep else ""
+        raise InputError(f"'{path}': in '{deep[0]}' there are folders only; wanted: one folder of images per class{own}")
+    files = [file for file, _ in folder.samples]
+    mode, tensors = "L" if all(is_grey(file) for file in files) else "RGB", []
+    for file in tqdm(files, f"reading {path.name}", leave=False):  # one at a time: photographs are large before they are resized
+        with open_image(file) as image:
+            tensor = to_nchw(torch.from_numpy(np.array(image.convert(mode)))[None])
+        tensors.append(resize(tensor, image_size) if image_size else tensor)
     sizes = sorted({tuple(tensor.shape[2:]) for tensor in tensors})
     if len(sizes) > 1:
         raise InputError(f"'{path}': images differ in size ({sizes[0]}, ... {sizes[-1]}): give --image-size to resize them")
     return Dataset(str(path), torch.cat(tensors), torch.tensor(folder.targets), tuple(folder.classes))
 
 # %% ../nbs/02_catalogue.ipynb #a114a316
-def open_image(file: str) -> Image.Image:
-    "One decoded image. Raises `InputError` for a file that is none."
+@contextmanager
+def open_image(file: str | Path) -> Iterator[Image.Image]:
+    "An image, to be decoded in the block. Raises `InputError` for a file that is none."
     try:
         with Image.open(file) as image:
-            image.load()
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"'{file}' has more than 8 bits a pixel; wanted: 8-bit grey or colour")
-            return image
+            yield image
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"'{file}' is not an image that can be read") from error
+
+
+def is_grey(file: str | Path) -> bool:
+    "Whether an image has no colours. Raises `InputError`."
+    with open_image(file) as image:
+        return image.mode in ("1", "L", "LA")
 
 # %% ../nbs/02_catalogue.ipynb #e346ceb2
 def resize(
@@ -266,7 +273,8 @@ def open_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: np.asarray(file[key]) for key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"'{path}' is not an .npz file that can be read ({first_line(error)})") from error
+        reason = "it holds Python objects" if "allow_pickle" in str(error) else first_line(error)  # an option that is not offered
+        raise InputError(f"'{path}' is not an .npz file that can be read ({reason})") from error
 
 # %% ../nbs/02_catalogue.ipynb #ece1e350
 def read_npz(path: Path) -> Dataset:
@@ -297,6 +305,8 @@ def check_arrays(
 ) -> tuple[Tensor, Tensor]:  # (n, c, h, w) uint8 and (n,) int64
     "One pair of arrays as tensors. Raises `InputError` for a wrong shape, type or label."
     grey_or_colour = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+    if images.ndim and not len(images):
+        raise InputError(f"{where}: {x} holds no images")
     if not grey_or_colour or not images.size:
         raise InputError(f"{where}: {x} has shape {images.shape}; wanted: (n, h, w) or (n, h, w, c) with 1 or 3 channels")
     if images.dtype != np.uint8:
@@ -354,9 +364,10 @@ def squash_images(
     stored = open_npz(cache) if cache.is_file() else {}
     if np.array_equal(stored.get("names"), names):
         return stored["images"]
-    shape, bilinear = (size, size), Image.Resampling.BILINEAR
-    decoded = (open_image(str(file)).convert("RGB").resize(shape, bilinear) for file in tqdm(files, "reading", leave=False))
-    images = np.stack([np.asarray(image) for image in decoded])
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    for i, file in enumerate(tqdm(files, "reading", leave=False)):
+        with open_image(file) as image:
+            images[i] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     with suppress(OSError), replacing(cache) as part:  # in a folder that is not to be written, there is no cache
         with part.open("wb") as file:
             np.savez(file, images=images, names=names)
@@ -577,6 +588,8 @@ def read_own(
 def check(dataset: Dataset) -> Dataset:
     "The data set, found fit for use. Raises `InputError`."
     images, labels = dataset.images, dataset.labels
+    if {images.device.type, labels.device.type} != {"cpu"}:
+        raise InputError(f"'{dataset.name}': is on {images.device} and {labels.device}; wanted: cpu (the option is --device)")
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(f"'{dataset.name}': images are {images.dtype} {tuple(images.shape)}; wanted: uint8 (n, 1 or 3, h, w)")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
@@ -586,8 +599,10 @@ def check(dataset: Dataset) -> Dataset:
         raise InputError(f"'{dataset.name}': images are {height} x {width}; give --image-size to make them square")
     if labels.min() < 0 or labels.max() >= len(dataset.classes):
         raise InputError(f"'{dataset.name}': labels from {labels.min()} to {labels.max()}; wanted: 0 ... C-1")
+    if len(dataset.classes) < 2:
+        raise InputError(f"'{dataset.name}': there is one class only, {dataset.classes}; wanted: two or more")
     counts = labels.bincount(minlength=len(dataset.classes))
     absent = [dataset.classes[c] for c in (counts == 0).nonzero().flatten()]
-    if len(counts) < 2 or absent:
-        raise InputError(f"'{dataset.name}': {len(counts)} classes, empty: {absent or 'none'}; wanted: two or more, none empty")
+    if absent:
+        raise InputError(f"'{dataset.name}': classes without images: {absent}; wanted: none")
     return dataset

@@ -38,12 +38,14 @@ Balanced = Annotated[
 Selection = Annotated[
     str, typer.Option(help="How base examples are chosen: random, optimised, k-center, herding, easy or hard.")
 ]
-NetworkOption = Annotated[str, typer.Option(help="lenet, alexnet, resnet14, resnet18, convnet, or package.module:factory.")]
+NetworkOption = Annotated[
+    str, typer.Option(help="lenet, alexnet, alexnet_no_lrn, resnet14, resnet18, convnet, or package.module:factory.")
+]
 LastLayer = Annotated[str | None, typer.Option(help="Name of the network's last linear layer. Default: found.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 BaseSeed = Annotated[int | None, typer.Option(help="Seed of the choice of base examples. Default: --seed.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 (networks only), or auto: what suits device and run.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 (networks only), or auto: what suits device and run; in tests fp32.")]
 Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Use PyTorch's compiler, or not. Default: in long runs.")
 ]
@@ -89,7 +91,7 @@ def datasets_command(
 @app.command("distill")
 def distill_command(
     target: Target,
-    out: Annotated[Path, typer.Option(help="File to write the labels to (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="File to write the labels to, in the safetensors format.")],
     base_examples: BaseExamples = 100,
     method: Annotated[
         str, typer.Option(help="ridge, second-order, unrolled (through a window of a training), dd (a whole one), or expert.")
@@ -104,7 +106,7 @@ def distill_command(
     ] = None,
     passes: Annotated[int | None, typer.Option(help="With dd: passes over the images. Default: 3.")] = None,
     step_size: Annotated[float | None, typer.Option(help="With dd: first size of the training steps. Default: 0.02.")] = None,
-    fixed_start: Annotated[bool, typer.Option("--fixed-start", help="With dd: for one initialisation, not any.")] = False,
+    fixed_start: Annotated[bool, typer.Option("--fixed-start", help="With dd: all networks begin alike.")] = False,
     window: Annotated[int | None, typer.Option(help="With unrolled: training steps looked back on. Default: 20.")] = None,
     inner_optimizer: Annotated[
         str | None, typer.Option(help="With unrolled: adam or sgd, for the networks in training. Default: adam.")
@@ -122,7 +124,7 @@ def distill_command(
     top_k: Annotated[
         int | None, typer.Option(help="With expert: probabilities kept of each label; 0: the hard label. Default: all.")
     ] = None,
-    expert_network: Annotated[str | None, typer.Option(help="Of experts: as --network. Default: the same network.")] = None,
+    expert_network: Annotated[str | None, typer.Option(help="The experts', given like --network. Default: the same.")] = None,
     source: Source = None,
     head: Annotated[str | None, typer.Option(help="Head of the networks that validate. Default: the method's own.")] = None,
     balanced: Balanced = None,
@@ -131,7 +133,7 @@ def distill_command(
     last_layer: LastLayer = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the target's training part. Default: 400; of unrolled 20, of expert at most 5."),
+        typer.Option(help="Passes over the target's training part. Default: 400 (unrolled: 20, expert: at most 5)."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations, instead of epochs.")] = None,
     outer_batch: Annotated[
@@ -156,7 +158,7 @@ def distill_command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:
-    "Learn soft labels for a few real images, or images."
+    "Learn soft labels for a few real images, or learn the images themselves."
     from labeldistill.data import check_writable
     from labeldistill.runs import distill
 
@@ -229,7 +231,7 @@ def evaluate_command(
     optimizer: OwnOptimizer = None,
     order: Annotated[
         str | None,
-        typer.Option(help="Of the minibatches: random, learned, or learned but shuffled within or across passes."),
+        typer.Option(help="Of the minibatches: random; where one was learned also learned, within or across (shuffled passes)."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps. Default: T_i of the labels.")] = None,
     models: Models = 20,
@@ -371,13 +373,13 @@ def reproduce_command(
 ) -> None:
     "Compute what tables and figures of the paper need; finished runs are kept, interrupted ones continued."
     from labeldistill.engine import reproduce
-    from labeldistill.study_tables import scenario_of
+    from labeldistill.study_tables import setting_of
 
     summary = reproduce(
         names,
         scale,
         engine,
-        scenario=scenario_of(target, network, image_size, channels),
+        setting=setting_of(target, network, image_size, channels),
         jobs=jobs,
         per_gpu=per_gpu,
         dry_run=dry_run,
@@ -404,12 +406,12 @@ def report_command(
     "Put results beside the paper's: tables, figures, one HTML page; at the paper's scale the README's table too."
     from labeldistill.engine import find_checkout
     from labeldistill.report import report_name, write_report
-    from labeldistill.study_tables import scenario_of
+    from labeldistill.study_tables import setting_of
 
     root = None if results else find_checkout()
-    results, scenario = results or root / "papermill_runs" / "results", scenario_of(target, network, image_size, channels)
-    out = out or results / scale / report_name(scenario)
-    counts = write_report(results, out, scale, root, scenario)
+    results, setting = results or root / "papermill_runs" / "results", setting_of(target, network, image_size, channels)
+    out = out or results / scale / report_name(setting)
+    counts = write_report(results, out, scale, root, setting)
     numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     line = ": ".join(filter(None, [str(out / "index.html"), numbers]))
     report({"out": str(out), **counts}, as_json, line)
@@ -456,7 +458,8 @@ def main(
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:
-        fail("interrupted; a distillation with --checkpoint continues with --resume, reproduce by itself", status)
+        kept = {"distill": "--resume continues" if "--checkpoint" in arguments else "", "reproduce": "the same command goes on"}
+        fail("; ".join(filter(None, ["interrupted", kept.get(next(iter(arguments), ""))])), status)
     if status:
         raise SystemExit(status)
 

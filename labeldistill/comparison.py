@@ -20,7 +20,7 @@ from .tables import LEARNED, OUR_DD, TABLES, UNROLLED, Cell, cells
 
 # %% auto #0
 __all__ = ['PAPER_NETWORKS', 'DD_NETWORKS', 'ORIGINAL_DD', 'VERDICTS', 'WITHOUT_BASE', 'RIDGE_ONLY', 'LEAST_SETS', 'Measurement',
-           'measurement', 'look_up', 'tolerance', 'tolerated', 'verdict', 'scenario', 'Spread', 'spreads',
+           'measurement', 'look_up', 'tolerance', 'tolerated', 'verdict', 'spread_row', 'Spread', 'spreads',
            'base_set_spread', 'Finding', 'compare', 'count_verdicts', 'contenders', 'labels_against_images',
            'findings_frame', 'shared_cells', 'cell_title', 'cost_frame']
 
@@ -109,7 +109,7 @@ WITHOUT_BASE = (*ORIGINAL_DD, "table17")  # distilled images
 RIDGE_ONLY = ("table14", "table16")  # whose rows do not name the method
 
 # %% ../nbs/27_comparison.ipynb #76345b60
-def scenario(cell: Cell) -> str | None:
+def spread_row(cell: Cell) -> str | None:
     "The row of Table 6 whose base sets stand for this cell's; None where there are no base examples."
     if cell.table in WITHOUT_BASE:
         return None
@@ -175,7 +175,7 @@ def compare(
     for name in names:
         found[name] = []
         for cell in cells(name, scale):
-            ours, spread = look_up(cell, results), known.get(scenario(cell), 0.0)
+            ours, spread = look_up(cell, results), known.get(spread_row(cell), 0.0)
             judged = ours is not None and cell.category == "measured"
             limit = tolerated(cell, ours, spread) if judged else None
             found[name].append(Finding(cell, ours, limit, verdict(cell, ours, spread)))

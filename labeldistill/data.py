@@ -64,9 +64,12 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 # %% ../nbs/00_data.ipynb #4dac9398
 @contextmanager
 def random_layers(seed: int, *purpose: str | int) -> Iterator[None]:
-    "A block in which the global CPU generator follows the stream for one `purpose`; its state outside is left as it was."
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream(seed, "layers", *purpose))
+    "A block in which the global generators, the current GPU's too, follow the stream for one `purpose`; their states return."
+    own, gpu = stream(seed, "layers", *purpose), [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(own)
+        if gpu:
+            torch.cuda.manual_seed(own)
         yield
 
 # %% ../nbs/00_data.ipynb #53498c86
@@ -199,7 +202,7 @@ def split(
     rows = stratified_order(dataset.labels[:n].cpu(), generator(seed, "split"))
     if dataset.test_size:
         test = torch.arange(n, len(dataset))
-        train_size = n - (dataset.valid_size or round(0.15 * n))
+        train_size = max(0, n - (round(0.15 * n) if dataset.valid_size is None else dataset.valid_size))
         parts = Split(rows[:train_size], rows[train_size:], test)
     else:
         parts = Split(*rows.tensor_split([round(0.7 * n), round(0.85 * n)]))

@@ -31,10 +31,10 @@ from .ridge import PSEUDO_STEP, SCALE_LR, add_ones, gram_factor, pseudo_step, ri
 
 # %% auto #0
 __all__ = ['INNER_LR', 'METHODS', 'Batch', 'LinearLearner', 'RidgeLearner', 'State', 'step_labels', 'top1_error', 'LabelMethod',
-           'replayable', 'SecondOrder', 'Ridge', 'Method', 'Problem', 'Schedule', 'Draw', 'epoch_draws', 'make_batch',
-           'Best', 'Progress', 'start', 'fresh_learner', 'first_seed', 'map_tensors', 'Loop', 'Recording', 'InPlace',
-           'check_finite', 'validate', 'epochs_between_validations', 'readable', 'saved_settings', 'Checkpoint',
-           'named_tensors', 'from_named_tensors', 'distill_labels', 'describe']
+           'replayable', 'loss_of', 'SecondOrder', 'Ridge', 'Method', 'Problem', 'Schedule', 'Draw', 'epoch_draws',
+           'make_batch', 'Best', 'Progress', 'start', 'fresh_learner', 'first_seed', 'map_tensors', 'Loop', 'Recording',
+           'InPlace', 'check_finite', 'validate', 'epochs_between_validations', 'readable', 'saved_settings',
+           'Checkpoint', 'named_tensors', 'from_named_tensors', 'distill_labels', 'describe']
 
 # %% ../nbs/12_distillers.ipynb #fe52ea9c
 class Batch(NamedTuple):
@@ -162,6 +162,20 @@ def replayable(
     yield replay
 
 # %% ../nbs/12_distillers.ipynb #9f3f3b08
+def loss_of(
+    function: Functional,
+    images: Tensor,  # (b, c, h, w) float32, normalised
+    targets: Tensor,  # classes (b,) or soft labels (b, C)
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    "Cross-entropy () and logits (b, C) as a function of the parameters (P,)."
+
+    def loss(theta: Tensor) -> tuple[Tensor, Tensor]:
+        logits = function(theta, images)
+        return cross_entropy(logits, targets), logits.detach()
+
+    return loss
+
+# %% ../nbs/12_distillers.ipynb #280b00d0
 class SecondOrder(LabelMethod):
     "Label distillation through one look-ahead step of the network (LD in the paper)."
 
@@ -184,9 +198,9 @@ class SecondOrder(LabelMethod):
         "One iteration."
         theta, adam = state.learner
         with replayable(theta.device, self.network.random) as replay:
-            (gradient,), _, _ = differentiate(self.loss(batch.images, state.learned[batch.rows]), theta)
+            (gradient,), _, _ = differentiate(loss_of(self.function, batch.images, state.learned[batch.rows]), theta)
         ahead = theta - INNER_LR * gradient
-        (direction,), outer_loss, logits = differentiate(self.loss(batch.outer_images, batch.targets), ahead)
+        (direction,), outer_loss, logits = differentiate(loss_of(self.function, batch.outer_images, batch.targets), ahead)
         with replay():
             label_gradient = second_order_label_gradient(self.function, theta, direction, batch.images, INNER_LR)
         error = top1_error(logits, batch.targets)
@@ -196,19 +210,6 @@ class SecondOrder(LabelMethod):
             observe(state.monitor, error),
         )
         return after, torch.stack([outer_loss, error])
-
-    def loss(
-        self,
-        images: Tensor,
-        targets: Tensor,  # classes (b,) or soft labels (b, C)
-    ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        "Cross-entropy and logits as a function of the parameters."
-
-        def at(theta: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.function(theta, images)
-            return cross_entropy(logits, targets), logits.detach()
-
-        return at
 
 # %% ../nbs/12_distillers.ipynb #c4fa5b92
 class Ridge(LabelMethod):
@@ -635,16 +636,26 @@ class Checkpoint:
         with replacing(self.path) as part:
             save_file(tensors, part, {"settings": json.dumps(self.settings)})
 
-    def load(self, like: Any) -> Any:  # a tree of the same form, or None
-        "The run as it was saved, on the devices of `like`; None if there is none. Raises `InputError`."
+    def check(
+        self,
+        whole: bool = True,  # or the file may have more settings than are known here
+    ) -> None:
+        "Raises `InputError` if there is a file of another run."
         if not self.path.exists():
-            return None
+            return
         saved = saved_settings(self.path.parent, self.path.stem)
-        differing = [key for key in {**self.settings, **saved} if self.settings.get(key) != saved.get(key)]
+        known = {**self.settings, **saved} if whole else self.settings
+        differing = [key for key in known if self.settings.get(key) != saved.get(key)]
         if differing:
             was, wanted = (settings.get(differing[0]) for settings in (saved, self.settings))
             was, wanted = (shorten(x) if isinstance(x, list) else x for x in (was, wanted))  # hundreds of rows
             raise InputError(f"'{self.path}' was made with {differing[0]} = {was}, not {wanted}")
+
+    def load(self, like: Any) -> Any:  # a tree of the same form, or None
+        "The run as it was saved, on the devices of `like`; None if there is none. Raises `InputError`."
+        self.check()
+        if not self.path.exists():
+            return None
         with readable(self.path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             return from_named_tensors(like, "run", tensors)

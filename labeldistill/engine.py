@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 import labeldistill
 from .data import InputError, choose_device, replacing
 from .runs import at_least_one, one_of
-from .study_tables import Scenario, all_runs, names_at
+from .study_tables import Setting, all_runs, names_at
 from .suite import KINDS, Run, dependencies, read_result
 
 # %% auto #0
@@ -527,12 +527,12 @@ def steps_for(
     names: Iterable[str],  # of tables and figures
     scale: str,
     root: Path,  # the checkout
-    scenario: Scenario | None = None,  # in place of the studies' own
+    setting: Setting | None = None,  # in place of the studies' own
 ) -> list[Step]:
     "What is to be done for some tables and figures. Raises `InputError`."
     return [
         Step(run, root / "nbs" / "experiments" / KINDS[run.kind].notebook, tuple(need.name for need in dependencies(run)))
-        for run in all_runs(names, scale, scenario)
+        for run in all_runs(names, scale, setting)
     ]
 
 # %% ../nbs/26_engine.ipynb #64de56ab
@@ -585,7 +585,7 @@ def reproduce(
     scale: str = "smoke",  # "smoke", "short" or "paper"
     engine: str = "inline",  # or "snakemake"
     *,
-    scenario: Scenario | None = None,  # of studies of soft labels, in place of their own; see `scenario_of`
+    setting: Setting | None = None,  # of studies of soft labels, in place of their own; see `setting_of`
     jobs: int = 1,  # runs at once
     per_gpu: int = 1,  # of them on each GPU
     dry_run: bool = False,  # only says what there is to do
@@ -600,8 +600,8 @@ def reproduce(
     if timeout_s is not None and not timeout_s > 0:
         raise InputError(f"--time-out {timeout_s / 3600:g}: must be more than 0 hours")
     profile, root = find_profile(engine, profile), find_checkout()
-    names = [part for name in names for part in (names_at(scenario) if name == "all" else [name])]
-    steps = steps_for(names, scale, root, scenario)
+    names = [part for name in names for part in (names_at(setting) if name == "all" else [name])]
+    steps = steps_for(names, scale, root, setting)
     results = root / "papermill_runs" / "results" if results is None else Path(results).absolute()
     if results.exists() and not results.is_dir():
         raise InputError(f"--results '{results}': wanted a folder")
@@ -610,7 +610,7 @@ def reproduce(
     conditions = Conditions(results, root, device, threads, limit, per_gpu, Path.cwd())
     if not profile:
         gpus(device)  # a device that is not here is refused now, not once for each run
-    own = [] if scenario else names  # of another scenario there are runs only: its tables and pages belong to `report`
+    own = [] if setting else names  # of another setting there are runs only: its tables and pages belong to `report`
     tables = {name: [run.name for run in all_runs([name], scale)] for name in own}
     if dry_run:
         todo = {step.run.name for step in open_steps(steps, results)}

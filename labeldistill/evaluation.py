@@ -5,7 +5,7 @@
 # %% ../nbs/07_evaluation.ipynb #c398d4d7
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,11 +24,11 @@ from .networks import PLAIN, Computation, Functional, Network, differentiate, fl
 from .ridge import SCALE_LR, add_ones, as_linear, gram_factor, pseudo_step, ridge_loss, ridge_solution
 
 # %% auto #0
-__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'HEADS', 'ORDERS', 'PLAIN_SGD', 'FULL_LR', 'FULL_BATCH', 'find_optimizer', 'Head',
-           'LinearHead', 'RidgeHead', 'Student', 'as_parameter', 'minibatches', 'passes', 'TrainingSet', 'random_rows',
-           'visits', 'train', 'Exam', 'Evaluation', 'mean_and_std', 'evaluate_students', 'workers', 'candidate_steps',
-           'validation_curve', 'choose_steps', 'best_steps', 'mean_validation_curve', 'FullTraining', 'train_epochs',
-           'full_step', 'check_loss']
+__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'HEADS', 'ORDERS', 'PLAIN_SGD', 'FULL_LR', 'FULL_BATCH', 'find_optimizer',
+           'build_optimizer', 'Head', 'LinearHead', 'RidgeHead', 'Student', 'as_parameter', 'minibatches', 'passes',
+           'TrainingSet', 'random_rows', 'visits', 'train', 'Exam', 'Evaluation', 'mean_and_std', 'evaluate_students',
+           'workers', 'check_candidates', 'candidate_steps', 'validation_curve', 'choose_steps', 'best_steps',
+           'mean_validation_curve', 'FullTraining', 'train_epochs', 'full_step', 'check_loss']
 
 # %% ../nbs/07_evaluation.ipynb #0f05d13d
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -47,6 +47,17 @@ def find_optimizer(optimizer: str | MakeOptimizer) -> MakeOptimizer:
     if optimizer not in OPTIMIZERS:
         raise InputError(f"--optimizer '{optimizer}': wanted {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[optimizer]
+
+
+def build_optimizer(
+    optimizer: str | MakeOptimizer,
+    parameters: list[nn.Parameter],
+) -> torch.optim.Optimizer:
+    "An optimiser of these parameters. Raises `InputError` for what is none, or wants to compute gradients itself."
+    made = find_optimizer(optimizer)(parameters)
+    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+        raise InputError(f"--optimizer: made a {type(made).__name__}; wanted: an Optimizer of torch that steps without a closure")
+    return made
 
 # %% ../nbs/07_evaluation.ipynb #605655ed
 class Head:
@@ -183,7 +194,7 @@ class Student:
         self.trained, self.kept = head.start(seed)
         self.gradients = {name: torch.zeros_like(x) for name, x in self.trained.items()}
         views, slopes = (head.function.unflatten(x["theta"]) for x in (self.trained, self.gradients))
-        self.optimizers = [find_optimizer(optimizer)([as_parameter(views[name], slopes[name]) for name in views])]
+        self.optimizers = [build_optimizer(optimizer, [as_parameter(views[name], slopes[name]) for name in views])]
         if "scale" in self.trained:
             self.optimizers.append(torch.optim.Adam([as_parameter(self.trained["scale"], self.gradients["scale"])], SCALE_LR))
 
@@ -426,6 +437,13 @@ def workers(head: Head) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 # %% ../nbs/07_evaluation.ipynb #264e1ffe
+def check_candidates(steps: Sequence[int]) -> None:
+    "Raises `InputError` unless these are numbers of steps at which one training can be looked at."
+    steps = list(steps)
+    if not steps or steps[0] < 1 or steps != sorted(set(steps)):
+        raise InputError(f"numbers of steps {steps}: must rise, from at least 1")
+
+
 def candidate_steps(
     count: int,  # N base examples
 ) -> list[int]:
@@ -445,8 +463,7 @@ def validation_curve(
 ) -> dict[int, float]:  # steps -> per cent
     "Validation accuracy at each of the candidate numbers of steps, along one training run. Raises `InputError`."
     candidates = candidate_steps(len(data.images)) if candidates is None else candidates
-    if not candidates or candidates[0] < 1 or candidates != sorted(set(candidates)):
-        raise InputError(f"numbers of steps {candidates}: must rise, from at least 1")
+    check_candidates(candidates)
     rows = minibatches(len(data.images), data.inner_batch, candidates[-1], generator(seed, "steps"))
     found, bar = {}, tqdm(rows.to(data.images.device), "choosing steps", disable=not show_progress)
     with random_layers(seed, "steps"):
@@ -521,8 +538,7 @@ def train_epochs(
     total = epochs * -(-len(real.images) // FULL_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     losses, accuracies = [], []
-    with tqdm(total=total, desc="full data", unit="step", disable=not show_progress) as bar, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream(seed, "full dropout"))  # for networks with random layers
+    with tqdm(total=total, desc="full data", unit="step", disable=not show_progress) as bar, random_layers(seed, "full"):
         for epoch in range(epochs):
             order = torch.randperm(len(real.images), generator=generator(seed, "full order", epoch))
             for rows in order.to(real.images.device).split(FULL_BATCH):

@@ -16,11 +16,24 @@ from .analysis import gradient_variance
 from .artefact import DistilledDataset, load_distilled
 from .distillers import METHODS, Schedule, epochs_between_validations
 from .evaluation import Evaluation, mean_and_std
-from .runs import EPOCHS, Opening, Scene, baseline, distill, evaluate, learning_computation, one_of
+from labeldistill.runs import (
+    EPOCHS,
+    LEARNERS,
+    OUTER_BATCH,
+    Opening,
+    Scene,
+    Wish,
+    baseline,
+    distill,
+    evaluate,
+    learning_computation,
+    make_schedule,
+    one_of,
+)
 
 # %% auto #0
 __all__ = ['Body', 'FURTHER', 'LEARNING', 'DISTILL', 'BASELINE', 'TESTED', 'TRANSFER', 'SENSITIVITY', 'GRADIENT_VARIANCE',
-           'TIMING', 'EXPERIMENTS', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'examine',
+           'TIMING', 'EXPERIMENTS', 'Place', 'Kind', 'summary', 'describe_evaluation', 'learn', 'length_of', 'examine',
            'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'lay_out', 'open_scene',
            'run_gradient_variance', 'run_timing', 'seconds']
 
@@ -64,22 +77,8 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
     }
 
 # %% ../nbs/21_experiments.ipynb #c6c0452d
-FURTHER: dict[str, Any] = {  # options of `distill` for other methods than the paper's own two
-    "learn": "labels",
-    "label_init": None,
-    "inner_steps": None,
-    "passes": None,
-    "step_size": None,
-    "fixed_start": False,
-    "window": None,
-    "inner_optimizer": None,
-    "expert_iterations": None,
-    "temperature": None,
-    "ensemble": None,
-    "top_k": None,
-    "expert_network": None,
-    "label_lr": None,
-}
+FURTHER: dict[str, Any] = {name: None for name in Wish._fields if name != "method"}  # for other methods than the paper's own two
+FURTHER |= {"learn": "labels", "fixed_start": False}
 LEARNING: dict[str, Any] = {  # all options of `distill`
     **FURTHER,
     "target": "digits",
@@ -109,12 +108,17 @@ def learn(
     place: Place,
     **options,  # more for `distill`, or others
 ) -> DistilledDataset:
-    "Labels learned as the parameters say; the paper's epochs and outer batch are for the paper's methods only."
-    chosen = {name: parameters[name] for name in LEARNING} | options
-    foreign = {name: None for name in ("epochs", "outer_batch") if chosen[name] == LEARNING[name]}
-    chosen |= foreign if chosen["method"] in EPOCHS else {}
-    chosen["epochs"] = None if chosen["iterations"] else chosen["epochs"]
+    "Labels learned as the parameters say."
+    chosen = {name: parameters[name] for name in LEARNING} | length_of(parameters) | options
     return distill(**chosen, device=place.device, show_progress=place.show_progress)
+
+
+def length_of(parameters: dict[str, Any]) -> dict[str, int | None]:  # among others, those in `LEARNING`
+    "Epochs, iterations and outer batch for `distill`; None, the method's own, where it is not the paper's and these are."
+    length = {name: parameters[name] for name in ("epochs", "iterations", "outer_batch")}
+    if parameters["method"] in EPOCHS:
+        length |= {name: None for name in ("epochs", "outer_batch") if length[name] == LEARNING[name]}
+    return length | {"epochs": None} if length["iterations"] else length
 
 # %% ../nbs/21_experiments.ipynb #7191d0a4
 def examine(
@@ -218,22 +222,31 @@ def lay_out(
     "Target, base images and network as `distill` would have them. Raises `InputError`."
     p = parameters
     base_seed = p["seed"] if p["base_seed"] is None else p["base_seed"]
-    own, choice = Opening(None, p["image_size"], p["channels"]), p.get("selection", "random")
     return Scene(
-        *(p["target"], count, p.get("source"), p.get("balanced"), p["network"], p["last_layer"], base_seed, device),
-        *(own, choice, p.get("target_size"), p.get("iterations") is not None),
+        target=p["target"],
+        base_examples=count,
+        source=p.get("source"),
+        balanced=p.get("balanced"),
+        network=p["network"],
+        last_layer=p["last_layer"],
+        seed=base_seed,
+        device=device,
+        opening=Opening(None, p["image_size"], p["channels"]),
+        selection=p.get("selection", "random"),
+        target_size=p.get("target_size"),
+        count_validation=p.get("iterations") is not None,
     )
 
 
 def open_scene(
     parameters: dict[str, Any],  # among others, those in `LEARNING`
     place: Place,
-) -> tuple[Scene, int]:
-    "What `distill` would work on with these parameters, and for how many iterations."
-    p = parameters
+) -> tuple[Scene, Schedule]:
+    "What `distill` would work on with these parameters, and for how long."
+    p, length = parameters, length_of(parameters)
     scene = lay_out(p, place.device, p["base_examples"] if p["learn"] == "labels" else 0)  # learned images begin as noise
-    per_epoch = -(-len(scene.split.train) // p["outer_batch"])
-    return scene, p["iterations"] or p["epochs"] * per_epoch
+    length["outer_batch"] = length["outer_batch"] or OUTER_BATCH
+    return scene, make_schedule(scene, p["method"], scene.inner_batch, **length)
 
 # %% ../nbs/21_experiments.ipynb #15841daf
 GRADIENT_VARIANCE = {name: value for name, value in LEARNING.items() if name not in FURTHER}
@@ -246,9 +259,8 @@ def run_gradient_variance(
 ) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
     one_of("method", parameters["method"], METHODS)
-    scene, iterations = open_scene(parameters | {"learn": "labels"}, place)
-    schedule = Schedule(iterations, parameters["outer_batch"], scene.inner_batch)
-    computation = learning_computation(scene, parameters["method"], iterations, parameters["precision"])
+    scene, schedule = open_scene(parameters | {"learn": "labels"}, place)
+    computation = learning_computation(scene, parameters["method"], schedule.iterations, parameters["precision"])
     method = METHODS[parameters["method"]](scene.network, parameters["head"], scene.device, computation)
     chosen = (parameters[name] for name in ("seed", "draws", "every"))
     points = gradient_variance(scene.problem(), method, schedule, *chosen, place.show_progress)
@@ -265,12 +277,13 @@ def run_timing(
     place: Place,
 ) -> dict[str, Any]:
     "Minutes that the distillation would take on this machine, estimated from its first epochs."
+    one_of("method", parameters["method"], dict.fromkeys(method for _, method in LEARNERS))  # an expert has no iterations to time
     parameters = parameters | {"iterations": None}
-    scene, iterations = open_scene(parameters, place)
-    computation = learning_computation(scene, parameters["method"], iterations, parameters["precision"])._asdict()
-    stretches, found = parameters["epochs"] / parameters["stretch"], []
-    lengths = parameters["stretch"], 2 * parameters["stretch"]
-    every = epochs_between_validations(scene.problem(), Schedule(iterations, parameters["outer_batch"], scene.inner_batch))
+    scene, schedule = open_scene(parameters, place)
+    computation = learning_computation(scene, parameters["method"], schedule.iterations, parameters["precision"])._asdict()
+    epochs, found = schedule.iterations // -(-len(scene.split.train) // schedule.outer_batch), []
+    stretches, lengths = epochs / parameters["stretch"], (parameters["stretch"], 2 * parameters["stretch"])
+    every = epochs_between_validations(scene.problem(), schedule)
     computation["validate_every"] = min(every, lengths[0])  # as the whole run has them, not the short ones
     learn(parameters, place, epochs=lengths[0], **computation)
     for _ in range(parameters["repeats"]):

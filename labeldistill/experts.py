@@ -99,22 +99,31 @@ def train_experts(
         trace = Trace(one.iterations, *(torch.cat(pair) if i else pair[1] for pair in zip(trace[1:], one[1:], strict=True)))
         if checkpoint:
             checkpoint.save(trace)
-    return trace
+    return Trace(trace.iterations, trace.logits[:count], trace.accuracies[:count])  # the file may hold more
 
 # %% ../nbs/15_experts.ipynb #53baffbb
 def save_trace(
     trace: Trace,
     path: str | Path,
+    images: str = "",  # what the images are called, for `load_trace`
 ) -> None:
     "Writes one .safetensors file, whole or not at all."
     with replacing(Path(path)) as part:
-        save_file({name: tensor.contiguous() for name, tensor in named_tensors(trace, "trace").items()}, part)
+        tensors = {name: tensor.contiguous() for name, tensor in named_tensors(trace, "trace").items()}
+        save_file(tensors, part, {"images": images})
 
 # %% ../nbs/15_experts.ipynb #e2df5157
-def load_trace(path: str | Path) -> Trace:
-    "A trace from its file. Raises `InputError` for another file."
+def load_trace(
+    path: str | Path,
+    images: str = "",  # what the images are called; empty: any
+) -> Trace:
+    "A trace from its file. Raises `InputError` for another file, or if it says that it is of other images."
     with readable(Path(path)) as file:
-        return from_named_tensors(Trace(*[torch.zeros(0)] * 3), "trace", {name: file.get_tensor(name) for name in file.keys()})
+        said, tensors = (file.metadata() or {}).get("images"), {name: file.get_tensor(name) for name in file.keys()}
+        trace = from_named_tensors(Trace(*[torch.zeros(0)] * 3), "trace", tensors)
+    if images and said and said != images:
+        raise InputError(f"'{path}' is of other images: the data have changed; remove its folder to ask the experts again")
+    return trace
 
 # %% ../nbs/15_experts.ipynb #f3ba6678
 def soften(
@@ -249,15 +258,15 @@ def steps_on_labels(
     head: Head,
     problem: Problem,
     schedule: Schedule,
-    seed: int,
+    seed: int,  # of the students
+    optimizer: str = "adam",
     models: int = FINAL_CURVES,
     candidates: list[int] | None = None,  # None: `candidate_steps`
     show_progress: bool = False,
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of steps after which fresh students are best on the validation part."
-    data, own = TrainingSet(problem.base_images, labels.to(problem.device), schedule.inner_batch), stream(seed, "expert students")
-    marks = candidates or candidate_steps(len(labels))
-    return best_steps(mean_validation_curve(head, "adam", data, problem.validation, own, models, marks, show_progress))
+    data = TrainingSet(problem.base_images, labels.to(problem.device), schedule.inner_batch)
+    return best_steps(mean_validation_curve(head, optimizer, data, problem.validation, seed, models, candidates, show_progress))
 
 
 def expert_labels(
@@ -267,15 +276,16 @@ def expert_labels(
     schedule: Schedule,  # of the experts' training
     plan: ExpertPlan,
     seed: int,
+    optimizer: str = "adam",  # of the students
     checkpoint: Checkpoint | None = None,
     show_progress: bool = True,
 ) -> Choice:
     "Trains experts and chooses among their labels. Raises `InputError`."
-    points = expert_points(plan, schedule.iterations)
+    points, trials = expert_points(plan, schedule.iterations), stream(seed, "expert students")
     trace = train_experts(network, problem, points, plan.ensemble, seed, schedule.outer_batch, checkpoint, show_progress)
 
     def score(labels: Tensor) -> float:
-        return steps_on_labels(labels, head, problem, schedule, seed, TRIALS, trial_steps(len(labels)))[1]
+        return steps_on_labels(labels, head, problem, schedule, trials, optimizer, TRIALS, trial_steps(len(labels)))[1]
 
     point, temperature = choose_labels(trace, plan, score, show_progress)
     labels = trace_labels(trace, point, temperature, plan.top_k)

@@ -23,6 +23,7 @@ from labeldistill.distillers import (
     Schedule,
     SecondOrder,
     State,
+    loss_of,
     map_tensors,
     replayable,
     top1_error,
@@ -30,7 +31,7 @@ from labeldistill.distillers import (
 from .evaluation import HEADS, PLAIN_SGD, TrainingSet
 from .gradients import ridge_weight_gradient
 from .labels import AdamState, adam_start, adam_step, smoothed_labels, uniform_labels
-from .monitor import MonitorState, monitor_start, observe
+from .monitor import MonitorState, monitor_start, observe, say_due
 from .networks import PLAIN, Computation, Functional, Network, differentiate, flat_parameters
 from .ridge import PSEUDO_STEP, gram_factor, pseudo_step, ridge_loss, ridge_solution
 from .unroll import Lesson, Unroll
@@ -152,10 +153,10 @@ class SecondOrderImages(ImageMethod, SecondOrder):
         labels, rate = self.labels[batch.rows], torch.full((1,), INNER_LR, dtype=theta.dtype, device=theta.device)
         lesson = Lesson(self.inputs(state.learned[batch.rows])[None], labels[None], rate)
         trail = self.unroll.forward(theta, lesson)
-        (direction,), outer_loss, logits = differentiate(self.loss(batch.outer_images, batch.targets), trail.theta)
+        (direction,), outer_loss, logits = differentiate(loss_of(self.function, batch.outer_images, batch.targets), trail.theta)
         gradient = self.unroll.backward(trail, lesson, direction)["images"][0]
         pixels, pixel_adam = self.step_pixels(state, batch.rows, gradient)
-        (slope,), _, _ = differentiate(self.loss(self.inputs(pixels[batch.rows]), labels), theta)
+        (slope,), _, _ = differentiate(loss_of(self.function, self.inputs(pixels[batch.rows]), labels), theta)
         error = top1_error(logits, batch.targets)
         learner = LinearLearner(*adam_step(theta, slope, adam))
         return State(pixels, pixel_adam, learner, observe(state.monitor, error)), torch.stack([outer_loss, error])
@@ -298,15 +299,10 @@ class DatasetDistillation:
         "One iteration."
         lessons = self.lessons(state.learned)
         trail = self.unroll.forward(state.learner.theta, lessons)
-
-        def loss(theta: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.function(theta, batch.outer_images)
-            return cross_entropy(logits, batch.targets), logits.detach()
-
-        (direction,), outer_loss, logits = differentiate(loss, trail.theta)
+        (direction,), outer_loss, logits = differentiate(loss_of(self.function, batch.outer_images, batch.targets), trail.theta)
         gradients = self.unroll.backward(trail, lessons, direction)
         error, due = top1_error(logits, batch.targets), torch.full_like(state.monitor.overfit, not self.fixed_start)
-        monitor = state.monitor._replace(resets=state.monitor.resets + due, overfit=due)
+        monitor = say_due(state.monitor, due)
         return State(*self.move(state, gradients), state.learner, monitor), torch.stack([outer_loss, error])
 
     def lessons(self, course: Course) -> Lesson:  # of K steps

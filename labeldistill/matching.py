@@ -13,6 +13,7 @@ from torch import Tensor
 from .data import InputError, generator, stream
 from .distillers import Batch, Problem, State, top1_error
 from .evaluation import Exam, LinearHead, Student
+from .monitor import say_due
 from .networks import Computation, Network
 from .selection import train_on_real
 from .unroll import Lesson
@@ -117,6 +118,5 @@ class Matching(Unrolled):
         learned, moments = self.move(state, labels, batch.rows, found)
         with torch.no_grad():
             error = top1_error(self.function(trail.theta, batch.outer_images[:WATCHED]), batch.targets[:WATCHED])
-        due = torch.ones_like(state.monitor.overfit)
-        monitor = state.monitor._replace(resets=state.monitor.resets + 1, overfit=due)
+        monitor = say_due(state.monitor, torch.ones_like(state.monitor.overfit))
         return State(learned, moments, state.learner, monitor), torch.stack([left.square().sum() / length, error])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['KEPT_RECORDS', 'MonitorState', 'window_size', 'monitor_start', 'observe', 'training_steps', 'training_steps_then']
+__all__ = ['KEPT_RECORDS', 'MonitorState', 'window_size', 'monitor_start', 'observe', 'say_due', 'training_steps',
+           'training_steps_then']
 
 # %% ../nbs/11_monitor.ipynb #a75f65a6
 KEPT_RECORDS = 3  # T_i averages the last three records
@@ -78,6 +79,14 @@ def observe(
         resets=state.resets + overfit,
         overfit=overfit,
     )
+
+# %% ../nbs/11_monitor.ipynb #74865c47
+def say_due(
+    state: MonitorState,
+    due: Tensor,  # () bool, the network is to be replaced now
+) -> MonitorState:
+    "The state after one more step, without a look at errors."
+    return state._replace(resets=state.resets + due, overfit=due)
 
 # %% ../nbs/11_monitor.ipynb #78f7589f
 def training_steps(state: MonitorState) -> int:

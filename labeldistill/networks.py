@@ -29,10 +29,10 @@ from .data import InputError, first_line
 # %% auto #0
 __all__ = ['LRN', 'NETWORKS', 'INITS', 'PRECISIONS', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX',
            'row_block_kernel', 'larger', 'conv_pool_relu', 'LeNet', 'LocalResponseNorm', 'ChannelsLast', 'alexnet',
-           'ResidualBlock', 'he_init', 'resnet14', 'resnet18', 'convnet', 'find_factory', 'leave', 'xavier_init',
-           'Network', 'without_layer', 'find_last_layer', 'make_network', 'draws_randomly', 'layer_row', 'layer_table',
-           'network_table', 'Functional', 'flat_parameters', 'differentiate', 'Computation', 'bfloat16_is_native',
-           'can_compile', 'bears_bfloat16', 'choose_computation', 'keep_memory']
+           'ResidualBlock', 'he_init', 'resnet14', 'resnet18', 'convnet', 'find_factory', 'name_of', 'leave',
+           'xavier_init', 'Network', 'without_layer', 'find_last_layer', 'make_network', 'draws_randomly', 'layer_row',
+           'layer_table', 'network_table', 'Functional', 'flat_parameters', 'differentiate', 'Computation',
+           'bfloat16_is_native', 'can_compile', 'bears_bfloat16', 'choose_computation', 'keep_memory']
 
 # %% ../nbs/04_networks.ipynb #d41202a2
 def row_block_kernel(
@@ -245,6 +245,8 @@ def find_factory(
     "The factory called `name`. Raises `InputError`."
     if name in NETWORKS:
         return NETWORKS[name]
+    if "<" in name or "(" in name:  # see `name_of`
+        raise InputError(f"--network '{name}': cannot be found by name; wanted: the function itself, or package.module:factory")
     module, colon, attribute = name.partition(":")
     if not colon:
         raise InputError(f"--network '{name}': wanted {', '.join(NETWORKS)} or package.module:factory")
@@ -252,6 +254,14 @@ def find_factory(
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever the user's module does on import
         raise InputError(f"--network '{name}' cannot be imported ({first_line(error)})") from error
+
+
+def name_of(factory: Callable[..., nn.Module]) -> str:
+    "What `find_factory` finds it by; of lambdas, partials and the like a description, by which it finds nothing."
+    if isinstance(factory, partial):
+        bound = [*map(repr, factory.args), *(f"{name}={value!r}" for name, value in factory.keywords.items())]
+        return f"partial({', '.join([name_of(factory.func), *bound])})"
+    return f"{factory.__module__}:{getattr(factory, '__qualname__', f'<{type(factory).__qualname__}>')}"
 
 # %% ../nbs/04_networks.ipynb #95723273
 def leave(module: nn.Module) -> nn.Module:
@@ -334,7 +344,7 @@ def make_network(
     if init not in INITS:
         raise InputError(f"--init '{init}': wanted {', '.join(INITS)}")
     factory = find_factory(network) if isinstance(network, str) else network
-    name = network if isinstance(network, str) else f"{factory.__module__}:{getattr(factory, '__qualname__', 'partial')}"
+    name = network if isinstance(network, str) else name_of(factory)
     recipe = Network(name, factory, channels, image_size, classes, last_layer or "", 0, init)
     try:
         module, blank = recipe.build(seed=0), torch.zeros(2, channels, image_size, image_size)

@@ -23,7 +23,7 @@ from .data import InputError, replacing
 from .figures import DRAWINGS, Panel, save_panels
 from .study_figures import STUDY_DRAWINGS, draw_study
 from .study_sheets import SHEETS, make_sheet
-from .study_tables import EXHIBITS, STUDIES, Scenario, names_at
+from .study_tables import EXHIBITS, STUDIES, Setting, names_at
 from .tables import TABLES, Cell
 
 # %% auto #0
@@ -76,13 +76,13 @@ HEADINGS = {
 def heading_of(
     name: str,  # of a table or figure
     scale: str,
-    scenario: Scenario | None = None,  # of a study; None: its own
+    setting: Setting | None = None,  # of a study; None: its own
 ) -> Heading:
     "The words around it."
     if name not in STUDIES:
         return HEADINGS[name]
     study = STUDIES[name]
-    return Heading(study.short, study.title(study.at(scale, scenario)))
+    return Heading(study.short, study.title(study.at(scale, setting)))
 
 # %% ../nbs/31_report.ipynb #d748e379
 DECIMALS = {"measured": 2, "quoted": 1, "time": 0}
@@ -184,11 +184,11 @@ def any_table(
     results: Path,
     scale: str,
     folder: Path,  # of the page, for relative links
-    scenario: Scenario | None = None,  # of a study; None: its own
+    setting: Setting | None = None,  # of a study; None: its own
 ) -> str:
     "A table as Markdown."
     if name in SHEETS:
-        return TEMPLATES.get_template("sheet.md").render(sheet=make_sheet(name, results, scale, folder, scenario))
+        return TEMPLATES.get_template("sheet.md").render(sheet=make_sheet(name, results, scale, folder, setting))
     return table_markdown(name, results, scale, folder)
 
 
@@ -196,11 +196,11 @@ def draw_any(
     name: str,  # of a table or figure
     results: Path,
     scale: str,
-    scenario: Scenario | None = None,  # of a study; None: its own
+    setting: Setting | None = None,  # of a study; None: its own
 ) -> list[Panel]:
     "The drawings that belong to it, if any."
     if name in STUDY_DRAWINGS:
-        return draw_study(name, results, scale, scenario)
+        return draw_study(name, results, scale, setting)
     return DRAWINGS[name](results, scale) if name in DRAWINGS else []
 
 # %% ../nbs/31_report.ipynb #7e828bb6
@@ -349,7 +349,7 @@ def page(
     results: Path,
     scale: str,
     folder: Path,  # where the page will lie
-    scenario: Scenario | None = None,  # of studies, of which alone it is then
+    setting: Setting | None = None,  # of studies, of which alone it is then
 ) -> str:
     "The whole report as one HTML page."
 
@@ -357,14 +357,14 @@ def page(
         findings = found.get(name)
         return {
             "name": name,
-            **heading_of(name, scale, scenario)._asdict(),
+            **heading_of(name, scale, setting)._asdict(),
             "grid": findings and arrange(findings, results, folder),
             "counts": findings and count_verdicts(findings),
-            "sheet": make_sheet(name, results, scale, folder, scenario) if name in SHEETS else None,
+            "sheet": make_sheet(name, results, scale, folder, setting) if name in SHEETS else None,
             "panels": [as_data(panel) for panel in drawn.get(name, [])],
         }
 
-    shown = names_at(scenario)
+    shown = names_at(setting)
     themes = [theme._asdict() | {"entries": [item(name) for name in theme.names if name in shown]} for theme in THEMES]
     counts = count_verdicts(finding for findings in found.values() for finding in findings)
     return TEMPLATES.get_template("report.html").render(
@@ -382,19 +382,19 @@ def write_table(
     name: str,  # "table1"
     results: Path,  # folder of all results
     scale: str,
-    scenario: Scenario | None = None,  # of a study; None: its own
+    setting: Setting | None = None,  # of a study; None: its own
 ) -> None:
     "Writes a table as Markdown, whole or not at all."
     with replacing(out) as part:
-        part.write_text(any_table(name, results, scale, out.parent, scenario), encoding="utf-8")
+        part.write_text(any_table(name, results, scale, out.parent, setting), encoding="utf-8")
 
 # %% ../nbs/31_report.ipynb #c7ac6f73
-def report_name(scenario: Scenario | None) -> str:
+def report_name(setting: Setting | None) -> str:
     "The usual name of a report's folder."
-    if scenario is None:
+    if setting is None:
         return "report"
-    words = [re.sub(r"\W+", "_", word) for word in (Path(scenario.target).stem, scenario.network)]
-    return "-".join(["report", *words, hashlib.sha256(repr(scenario).encode()).hexdigest()[:6]])
+    words = [re.sub(r"\W+", "_", word) for word in (Path(setting.target).stem, setting.network)]
+    return "-".join(["report", *words, hashlib.sha256(repr(setting).encode()).hexdigest()[:6]])
 
 # %% ../nbs/31_report.ipynb #5a7305fa
 def write_report(
@@ -402,7 +402,7 @@ def write_report(
     out: Path,  # folder for the report
     scale: str,  # "smoke", "short" or "paper"
     checkout: Path | None = None,  # of the repository, whose README is renewed at the paper's scale
-    scenario: Scenario | None = None,  # of studies, of which alone it is then
+    setting: Setting | None = None,  # of studies, of which alone it is then
 ) -> dict[str, int]:
     "Writes tables, figures, all numbers as CSV and the page `index.html`; returns the counted verdicts. Raises `InputError`."
     if scale not in WARNINGS:
@@ -413,20 +413,20 @@ def write_report(
     if not results.exists():
         raise InputError(f"--results '{results}' is not there; wanted: the folder of all runs")
     (out / "tables").mkdir(parents=True, exist_ok=True)
-    shown = names_at(scenario)
+    shown = names_at(setting)
     found = compare([name for name in TABLES if name in shown], results, scale)
-    drawn = {name: draw_any(name, results, scale, scenario) for name in (*DRAWINGS, *STUDY_DRAWINGS) if name in shown}
+    drawn = {name: draw_any(name, results, scale, setting) for name in (*DRAWINGS, *STUDY_DRAWINGS) if name in shown}
     for name, panels in drawn.items():
         save_panels(name, panels, out / "figures")
     findings = [finding for several in found.values() for finding in several]
     for name in (*found, *(name for name in SHEETS if name in shown)):
-        write_table(out / "tables" / f"{name}.md", name, results, scale, scenario)
-    texts = {"index.html": page(found, drawn, results, scale, out, scenario)}
+        write_table(out / "tables" / f"{name}.md", name, results, scale, setting)
+    texts = {"index.html": page(found, drawn, results, scale, out, setting)}
     if findings:
         texts["numbers.csv"] = findings_frame(findings).to_csv(index=False)
     for name, text in texts.items():
         with replacing(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    if checkout and scale == "paper" and not scenario:
+    if checkout and scale == "paper" and not setting:
         renew_readme(checkout, results)
     return count_verdicts(findings) if findings else {}

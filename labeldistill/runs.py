@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ from labeldistill.evaluation import (
     find_optimizer,
     train_epochs,
 )
-from .experts import Choice, ExpertPlan, expert_labels, kept_choice, steps_on_labels
+from .experts import Choice, ExpertPlan, expert_labels, expert_points, kept_choice, steps_on_labels
 from labeldistill.images import (
     COURSES,
     DD_DECAY_EPOCHS,
@@ -79,20 +80,22 @@ from labeldistill.images import (
     start_labels,
 )
 from .labels import smoothed_labels
-from .networks import Computation, Network, choose_computation, keep_memory, make_network
+from .networks import Computation, Network, choose_computation, keep_memory, make_network, name_of
 from .pictures import draw_distilled
 from .selection import Pool, select_rows
 from .windows import RULE_OF, Unrolled, WindowPlan, longest_way
 
 # %% auto #0
 __all__ = ['NetworkName', 'MOST', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'OUTER_BATCH', 'EXPERT_BATCH', 'MANY_STEPS',
-           'at_least_one', 'one_of', 'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset', 'network_for',
-           'check_same_shape', 'make_exam', 'check_way', 'number_or_auto', 'Wish', 'refuse', 'images_a_step',
-           'first_images', 'first_labels', 'make_learner', 'make_schedule', 'learning_computation', 'distill', 'Work',
-           'experts_network', 'ask_experts', 'describe_experts', 'describe_choice', 'take_from_experts',
-           'begin_from_experts', 'learn_by_iterations', 'describe_run', 'describe_wish', 'thin_curve', 'as_artefact',
-           'choose_optimizer', 'check_optimizer', 'evaluate', 'open_target', 'baseline', 'target_classes',
-           'FullEvaluation', 'train_full', 'show', 'datasets', 'write_record', 'peak_memory', 'git']
+           'whole_numbers', 'at_least_one', 'one_of', 'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset',
+           'network_for', 'check_same_shape', 'make_exam', 'check_way', 'number_or_auto', 'Wish', 'refuse',
+           'images_a_step', 'first_images', 'first_labels', 'labels_of_file', 'make_learner', 'make_schedule',
+           'learning_computation', 'check_training', 'distill', 'Work', 'experts_network', 'ask_experts',
+           'describe_experts', 'describe_traces', 'describe_choice', 'take_from_experts', 'begin_from_experts',
+           'learn_by_iterations', 'describe_run', 'describe_wish', 'thin_curve', 'as_artefact', 'choose_optimizer',
+           'testing_computation', 'check_optimizer', 'evaluate', 'open_target', 'baseline', 'target_classes',
+           'FullEvaluation', 'train_full', 'show', 'datasets', 'Beginning', 'begin', 'write_record', 'peak_memory',
+           'git']
 
 # %% ../nbs/20_runs.ipynb #37f470d9
 NetworkName = str | Callable[..., nn.Module]  # a name, "package.module:factory", or the factory
@@ -101,11 +104,17 @@ NetworkName = str | Callable[..., nn.Module]  # a name, "package.module:factory"
 MOST = 10**9  # of whatever is counted
 
 
+def whole_numbers(**numbers: int | None) -> None:
+    "Raises `InputError` for the first that is no whole number; None is not looked at."
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
+            raise InputError(f"--{name.replace('_', '-')} {number!r}: must be a whole number")
+
+
 def at_least_one(**numbers: int | None) -> None:
     "Raises `InputError` for the first number below 1 or beyond `MOST`; None is not looked at."
+    whole_numbers(**numbers)
     for name, number in numbers.items():
-        if number is not None and not isinstance(number, Integral):
-            raise InputError(f"--{name.replace('_', '-')} {number!r}: must be a whole number")
         if number is not None and number < 1:
             raise InputError(f"--{name.replace('_', '-')} {number}: must be at least 1")
         if number is not None and number > MOST:
@@ -171,6 +180,7 @@ class Scene:
         parts = self.split if origin is self.target else split(origin)
         pool = Pool(origin, parts, within if balanced is None else balanced, seed, network, last_layer, self.device)
         self.base = BaseSet(origin, select_rows(selection, pool, base_examples) if base_examples else torch.arange(0))
+        self.exams: dict[str, Exam] = {}  # copies on the device, made when they are asked for
 
     @property
     def inner_batch(self) -> int:
@@ -195,7 +205,9 @@ class Scene:
 
     def exam(self, part: str) -> Exam:
         "The exam on the part called train, valid or test."
-        return make_exam(self.target, getattr(self.split, part), self.normalise, self.device)
+        if part not in self.exams:
+            self.exams[part] = make_exam(self.target, getattr(self.split, part), self.normalise, self.device)
+        return self.exams[part]
 
     def problem(
         self,
@@ -229,10 +241,13 @@ def open_dataset(
     opening: Opening,
 ) -> Dataset:
     "A data set as it is, or loaded by name or path. Raises `InputError`."
+    if not isinstance(dataset, str | Path | Dataset):
+        raise InputError(f"--{option}: is a {type(dataset).__name__}; wanted: a known name, a path or a data.Dataset")
     try:
         return check(dataset) if isinstance(dataset, Dataset) else load(dataset, *opening)
     except InputError as error:
-        raise InputError(f"--{option}: {error}") from error
+        about_another = str(error).startswith("--")  # option, such as the image size
+        raise (error if about_another else InputError(f"--{option}: {error}")) from error
 
 # %% ../nbs/20_runs.ipynb #a90002aa
 def network_for(
@@ -431,7 +446,7 @@ def first_labels(
     if start is None:
         start = "one-hot" if wish.makes_images else "uniform"
     if not isinstance(start, Tensor) and start not in LABEL_INITS and Path(start).is_file():
-        start = load_distilled(start).labels
+        start = labels_of_file(scene, Path(start))
     if wish.learn == "images" and isinstance(start, str) and count < scene.classes:
         raise InputError(f"--base-examples {count}: fewer than the {scene.classes} classes; wanted: as many, or --learn both")
     if not isinstance(start, Tensor) and str(start) not in LABEL_INITS:
@@ -440,6 +455,17 @@ def first_labels(
     speaks_of_classes = not wish.makes_images and isinstance(start, str) and start in ("one-hot", "smoothed")
     classes = target_classes(scene.base, scene.target) if speaks_of_classes else classes_in_turn(count, scene.classes)
     return start_labels(start if isinstance(start, Tensor) else str(start), classes, scene.classes, seed)
+
+# %% ../nbs/20_runs.ipynb #870870ca
+def labels_of_file(
+    scene: Scene,
+    path: Path,
+) -> Tensor:  # (N, C)
+    "Distilled labels; of the same images, where images are not learned themselves. Raises `InputError`."
+    given, base = load_distilled(path), scene.base
+    if len(base) and not (given.source.sha256 == base.dataset.sha256 and torch.equal(given.rows, base.rows)):
+        raise InputError(f"--label-init '{path}': its labels are of other images; wanted: of these base examples")
+    return given.labels
 
 # %% ../nbs/20_runs.ipynb #cf9e7c02
 def make_learner(
@@ -500,6 +526,21 @@ def learning_computation(
         precision, compile = "fp32" if precision == "auto" else precision, bool(compile)
     return scene.computation(calls, precision, compile)
 
+# %% ../nbs/20_runs.ipynb #f01abcbd
+def check_training(
+    method: str,
+    outer_batch: int | None,
+    validate_every: int | None,
+    precision: str,
+) -> None:
+    "Raises `InputError` for what an expert's training does not have."
+    iterates = method != "expert"
+    refuse({"validate_every": validate_every}, iterates, "methods that learn by iterations")
+    lower = None if precision in ("auto", "fp32") else precision
+    refuse({"precision": lower}, iterates, "methods that learn by iterations; experts train in fp32")
+    if not iterates and outer_batch not in (None, EXPERT_BATCH):
+        raise InputError(f"--outer-batch {outer_batch}: with --method expert it is {EXPERT_BATCH}")
+
 # %% ../nbs/20_runs.ipynb #b09ef9fd
 def distill(
     target: str | Path | Dataset,  # what the labels are to teach: a known name, a path, or a data set
@@ -545,28 +586,48 @@ def distill(
 ) -> DistilledDataset:
     "Learns soft labels for a few real images (Algorithm 1 of Bohdal et al. 2020), or images, or both. Raises `InputError`."
     wish = Wish(
-        *(learn, method, label_init, inner_steps, passes, step_size, fixed_start or None, window, inner_optimizer),
-        *(expert_iterations, temperature, ensemble, top_k, expert_network, label_lr),
+        learn=learn,
+        method=method,
+        label_init=label_init,
+        inner_steps=inner_steps,
+        passes=passes,
+        step_size=step_size,
+        fixed_start=fixed_start or None,
+        window=window,
+        inner_optimizer=inner_optimizer,
+        expert_iterations=expert_iterations,
+        temperature=temperature,
+        ensemble=ensemble,
+        top_k=top_k,
+        expert_network=expert_network,
+        label_lr=label_lr,
     )
     at_least_one(base_examples=base_examples, epochs=epochs, iterations=iterations)
+    at_least_one(outer_batch=outer_batch, validate_every=validate_every)
+    whole_numbers(seed=seed, base_seed=base_seed)
     chosen = None if selection == "random" else selection
     wish.check(base_examples, source=source, balanced=balanced, base_seed=base_seed, selection=chosen)
     one_of("head", head, {None: 0, **HEADS})
-    at_least_one(outer_batch=outer_batch, validate_every=validate_every)
-    refuse({"validate_every": validate_every}, method != "expert", "methods that learn by iterations")
-    lower = None if precision in ("auto", "fp32") else precision
-    refuse({"precision": lower}, method != "expert", "methods that learn by iterations; experts train in fp32")
-    if method == "expert" and outer_batch not in (None, EXPERT_BATCH):
-        raise InputError(f"--outer-batch {outer_batch}: with --method expert it is {EXPERT_BATCH}")
+    check_training(method, outer_batch, validate_every, precision)
     if epochs and iterations:
         raise InputError("--epochs and --iterations: give one of them")
     if resume and not checkpoint:
         raise InputError("--resume: needs --checkpoint DIR")
     base_seed = seed if base_seed is None else base_seed
     scene = Scene(
-        *(target, 0 if wish.makes_images else base_examples, source, balanced, network, last_layer, base_seed, device),
-        *(Opening(data_root, image_size, channels), selection, target_size, iterations is not None),
-        "xavier" if wish.is_dd else "default",
+        target=target,
+        base_examples=0 if wish.makes_images else base_examples,
+        source=source,
+        balanced=balanced,
+        network=network,
+        last_layer=last_layer,
+        seed=base_seed,
+        device=device,
+        opening=Opening(data_root, image_size, channels),
+        selection=selection,
+        target_size=target_size,
+        count_validation=iterations is not None,
+        init="xavier" if wish.is_dd else "default",
     )
     batch = images_a_step(wish, base_examples, scene.classes) if wish.is_dd else inner_batch_size(base_examples, scene.classes)
     own = wish.experts().iterations if method == "expert" and not epochs else None
@@ -574,8 +635,8 @@ def distill(
     schedule = make_schedule(scene, method, batch, epochs, iterations or own, outer_batch)
     schedule = replace(schedule, validate_every=validate_every)
     if resume and precision == "auto":  # on whatever machine it began
-        kept = [saved_settings(checkpoint, name) for name in ("checkpoint", "experts", "traces")]
-        precision = next((settings["precision"] for settings in kept if settings), precision)
+        kept = saved_settings(checkpoint, "experts") | saved_settings(checkpoint)
+        precision = kept.get("precision", precision)
     computation = learning_computation(scene, method, schedule.iterations, precision, compile)
     problem = scene.problem(first_images(scene, wish, base_examples, seed))
     choice = {"selection": selection, "base seed": base_seed, "target size": target_size, "head": head or wish.own_head}
@@ -598,7 +659,7 @@ class Work(NamedTuple):
 
     def checkpoint(
         self,
-        settings: dict[str, Any],  # all
+        settings: dict[str, Any],  # all that the file's content depends on
         name: str = "checkpoint",  # of the file
     ) -> Checkpoint | None:
         "A file of the run, if it keeps one."
@@ -628,15 +689,16 @@ def ask_experts(
     plan: ExpertPlan,
     network: Network,  # of the experts
     schedule: Schedule,  # of their training
-    checkpoint: Checkpoint | None,  # of experts that are done
+    optimizer: str = "adam",  # of the students
 ) -> Choice:
-    "Labels of experts. Raises `InputError`."
+    "Labels of experts; what each says is kept in `traces.safetensors` as soon as its training is done. Raises `InputError`."
     scene, seed = work.scene, work.settings["seed"]
     if plan.iterations and plan.iterations > schedule.iterations:
         raise InputError(f"--expert-iterations {plan.iterations}: must be 1 to {schedule.iterations}, the iterations there are")
     if plan.top_k is not None and plan.top_k > scene.classes:
         raise InputError(f"--top-k {plan.top_k}: must be 0 to {scene.classes}, the number of classes")
-    return expert_labels(network, work.students(), work.problem, schedule, plan, seed, checkpoint, work.show_progress)
+    students, kept = work.students(), work.checkpoint(describe_traces(work, plan, network, schedule), "traces")
+    return expert_labels(network, students, work.problem, schedule, plan, seed, optimizer, kept, work.show_progress)
 
 # %% ../nbs/20_runs.ipynb #009eaf0d
 def describe_experts(
@@ -648,6 +710,18 @@ def describe_experts(
     auto = {"expert iterations": plan.iterations or "auto", "expert temperature": plan.temperature or "auto"}
     other = {} if network is scene.network else {"expert network": network.name}
     return auto | {"ensemble": plan.ensemble, "top k": plan.top_k} | other
+
+
+def describe_traces(
+    work: Work,
+    plan: ExpertPlan,
+    network: Network,  # of the experts
+    schedule: Schedule,  # of their training
+) -> dict[str, Any]:
+    "What experts' logits depend on, as JSON: other temperatures, more experts or fewer find them again."
+    common = {name: work.settings[name] for name in ("target", "source", "base rows", "training examples", "seed")}
+    points = {"points": expert_points(plan, schedule.iterations), "outer batch": schedule.outer_batch}
+    return common | {"network": network.name, "init": network.init} | points
 
 
 def describe_choice(found: Choice) -> dict[str, Any]:
@@ -663,8 +737,10 @@ def take_from_experts(
     "What experts say about the base images."
     plan, network = wish.experts(), experts_network(work.scene, wish)
     settings = work.settings | describe_experts(work.scene, plan, network)
-    found = ask_experts(work, plan, network, work.schedule, work.checkpoint(settings))
-    given = work.students(), work.problem, work.schedule, settings["seed"]
+    if work.folder:
+        work.checkpoint(settings).check()  # there may be one of another method
+    found, seed = ask_experts(work, plan, network, work.schedule), stream(settings["seed"], "students of the choice")
+    given = work.students(), work.problem, work.schedule, seed  # others than those that decided
     validated = steps_on_labels(found.labels, *given, show_progress=work.show_progress)
     best = Best(found.labels, *map(torch.tensor, (*validated, found.iterations)))
     data = TrainingSet(work.problem.base_images, found.labels, work.schedule.inner_batch)
@@ -677,10 +753,12 @@ def begin_from_experts(
 ) -> tuple[dict[str, Any], Choice]:  # what it depends on, as JSON
     "What experts say, or what they said when the run began. Raises `InputError`."
     plan, network = wish.experts(), experts_network(work.scene, wish)
-    planned = describe_experts(work.scene, plan, network)
-    done, chosen = (work.checkpoint(work.settings | planned, name) for name in ("traces", "experts"))
+    planned, optimizer = describe_experts(work.scene, plan, network), wish.inner_optimizer or "adam"
+    if work.folder:
+        work.checkpoint(work.settings | planned).check(whole=False)  # before experts train for another run's checkpoint
+    chosen = work.checkpoint(work.settings | planned, "experts")
     training = make_schedule(work.scene, "expert", work.schedule.inner_batch, iterations=plan.iterations)
-    return planned, kept_choice(chosen, lambda: ask_experts(work, plan, network, training, done))
+    return planned, kept_choice(chosen, lambda: ask_experts(work, plan, network, training, optimizer))
 
 # %% ../nbs/20_runs.ipynb #31b752b8
 def learn_by_iterations(
@@ -793,10 +871,21 @@ def choose_optimizer(
     "The optimiser with its name and the step sizes it is to be given. Raises `InputError`."
     name = optimizer or ("own" if rates else usual)
     if name not in ("own", "average"):
-        return str(name), find_optimizer(name), ()
+        return name if isinstance(name, str) else name_of(name), find_optimizer(name), ()
     if not rates:
         raise InputError(f"--optimizer {name}: no step sizes were learned here; wanted {', '.join(OPTIMIZERS)}")
     return name, PLAIN_SGD, rates if name == "own" else (sum(rates) / len(rates),)
+
+# %% ../nbs/20_runs.ipynb #86beea64
+def testing_computation(
+    network: Network,
+    device: torch.device,
+    calls: int,  # steps of all networks together
+    precision: str = "auto",
+    compile: bool | None = None,
+) -> Computation:
+    "How networks are computed that are tested. Raises `InputError`."
+    return choose_computation(network, device, calls, "fp32" if precision == "auto" else precision, compile)
 
 # %% ../nbs/20_runs.ipynb #6f23542e
 def check_optimizer(optimizer: str | MakeOptimizer | None) -> None:
@@ -817,7 +906,7 @@ def evaluate(
     models: int = 20,
     seed: int = 1234,
     device: str = "auto",
-    precision: str = "auto",  # of the networks' computation: "fp32", "bf16", or what suits device and run
+    precision: str = "auto",  # of the networks' computation: "fp32", "bf16"; "auto" is "fp32"
     compile: bool | None = None,  # by PyTorch's compiler; None: if the run is long
     data_root: str | Path | None = None,
     last_layer: str | None = None,
@@ -825,6 +914,7 @@ def evaluate(
 ) -> Evaluation:
     "Test accuracy of networks trained from scratch on distilled labels. Raises `InputError`."
     at_least_one(steps=steps, models=models)
+    whole_numbers(seed=seed)
     check_optimizer(optimizer)
     one_of("order", order, {None: 0, **ORDERS})
     place = choose_place(device)
@@ -836,14 +926,19 @@ def evaluate(
     dataset = resolve(distilled.target, data_root) if target is None else open_target(target, distilled, data_root)
     if dataset.sha256 == distilled.source.sha256 and distilled.base_images is None and distilled.learned_images is None:
         distilled = replace(distilled, base_images=distilled.images_in(dataset))
-    if network is None:
-        network, last_layer = distilled.network, last_layer or distilled.last_layer
-    recipe = network_for(dataset, network, last_layer, distilled.init)
+    own = network in (None, distilled.network)
+    layer = distilled.last_layer if own and last_layer is None else last_layer
+    try:
+        recipe = network_for(dataset, distilled.network if own else network, layer, distilled.init)
+    except InputError as error:
+        raise (InputError(f"{error} (which the labels were made with; others go with --network)") if own else error) from error
     exam = make_exam(dataset, split(dataset).test, distilled.normalisation, place)
     name, make_optimizer, rates = choose_optimizer(optimizer, distilled.rates, distilled.optimizer)
+    if order not in (None, "random") and not distilled.rates:
+        raise InputError(f"--order {order}: none was learned here; wanted: random")
     order, steps = order or ("learned" if distilled.rates else "random"), steps or distilled.steps
     data = TrainingSet(distilled.inputs.to(place), distilled.labels.to(place), distilled.inner_batch, order, rates)
-    computation = choose_computation(recipe, place, models * steps, precision, compile)
+    computation = testing_computation(recipe, place, models * steps, precision, compile)
     learned = HEADS[head](recipe, place, computation)
     start = distilled.fixed_start if recipe.name == distilled.network else None
     accuracies = evaluate_students(learned, make_optimizer, data, exam, steps, models, seed, show_progress, start)
@@ -882,7 +977,7 @@ def baseline(
     seed: int = 1234,
     base_seed: int | None = None,  # of the choice of base examples; None: `seed`
     device: str = "auto",
-    precision: str = "auto",  # of the networks' computation: "fp32", "bf16", or what suits device and run
+    precision: str = "auto",  # of the networks' computation: "fp32", "bf16"; "auto" is "fp32"
     compile: bool | None = None,  # by PyTorch's compiler; None: if the run is long
     data_root: str | Path | None = None,
     image_size: int | None = None,
@@ -892,8 +987,9 @@ def baseline(
 ) -> Evaluation:
     "Test accuracy of networks trained on the true labels, the number of steps chosen on validation. Raises `InputError`."
     at_least_one(base_examples=base_examples, models=models)
+    whole_numbers(seed=seed, base_seed=base_seed)
     one_of("head", head, HEADS)
-    make_optimizer = find_optimizer(optimizer)
+    name, make_optimizer, _ = choose_optimizer(optimizer, ())
     if not 0 <= label_smoothing < 1:
         raise InputError(f"--label-smoothing {label_smoothing}: must be at least 0 and below 1")
     base_seed = seed if base_seed is None else base_seed
@@ -907,10 +1003,10 @@ def baseline(
     plain = HEADS[head](scene.network, scene.device)
     student = Student(plain, make_optimizer, stream(seed, "steps network"))
     steps, _ = choose_steps(student, data, scene.exam("valid"), seed, show_progress, marks)
-    computation = scene.computation(models * steps, precision, compile)
+    computation = testing_computation(scene.network, scene.device, models * steps, precision, compile)
     learned = HEADS[head](scene.network, scene.device, computation)
     accuracies = evaluate_students(learned, make_optimizer, data, scene.exam("test"), steps, models, seed, show_progress)
-    return Evaluation(*accuracies, steps, head, scene.network.name, str(optimizer), seed, computation.precision)
+    return Evaluation(*accuracies, steps, head, scene.network.name, name, seed, computation.precision)
 
 # %% ../nbs/20_runs.ipynb #244909a1
 def target_classes(
@@ -959,6 +1055,7 @@ def train_full(
 ) -> FullEvaluation:
     "Trains a network on the whole training part of the target and tests it. Raises `InputError`."
     at_least_one(epochs=epochs)
+    whole_numbers(seed=seed)
     place = choose_place(device)
     dataset = open_dataset("target", target, Opening(data_root, image_size, channels))
     parts = split(dataset)
@@ -1006,30 +1103,57 @@ def datasets(
     ]
 
 # %% ../nbs/20_runs.ipynb #c5538490
+class Beginning(NamedTuple):
+    "When a run began, and with which code."
+
+    time: float  # of its first attempt, in seconds since 1970
+    earlier_s: float  # that earlier attempts have worked
+    attempts: int  # this one included
+    now: float  # when this attempt began
+    commit: str | None  # of the checkout that the package is imported from
+    dirty: bool | None  # whether that had changes
+
+
+def begin(checkpoint: Path | None = None) -> Beginning:  # checkpoint: folder where the run keeps what it has done
+    "What a record says about a run's beginning; with a folder, earlier attempts are counted."
+    now, status = time.time(), git("status", "--porcelain", "--untracked-files=no")
+    began, earlier, attempts = now, 0.0, 1
+    kept = checkpoint and checkpoint / "attempts.json"
+    if kept and kept.exists():
+        began, earlier, attempts, last = json.loads(kept.read_text())
+        saved = [path.stat().st_mtime for path in checkpoint.iterdir() if path != kept]
+        earlier, attempts = earlier + max([0.0, *(when - last for when in saved)]), attempts + 1
+    if kept:
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as part:
+            part.write_text(json.dumps([began, earlier, attempts, now]))
+    return Beginning(began, earlier, attempts, now, git("rev-parse", "HEAD"), None if status is None else bool(status))
+
+# %% ../nbs/20_runs.ipynb #2b62dc4f
 def write_record(
     path: Path,
     parameters: dict[str, Any],  # what the run was told
     results: dict[str, Any],  # what it found
-    began: float,  # time.time() at its start
+    began: Beginning,
     device: str = "auto",
 ) -> dict[str, Any]:
     "Writes and returns the record of a run."
-    place, status = choose_device(device), git("status", "--porcelain", "--untracked-files=no")
-    text = json.dumps(parameters, sort_keys=True)
+    place, text = choose_device(device), json.dumps(parameters, sort_keys=True)
     record = {
         "parameters": parameters,
         "parameters_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "results": results,
-        "began": datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        "began": datetime.fromtimestamp(began.time, UTC).isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began, 3),
+        "seconds": round(began.earlier_s + time.time() - began.now, 3),
+        "attempts": began.attempts,
         "peak_memory_mb": peak_memory(),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         "versions": {name: version(name) for name in ("labeldistill", "torch", "torchvision")},
         "python": platform.python_version(),
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_dirty": None if status is None else bool(status),
+        "git_commit": began.commit,
+        "git_dirty": began.dirty,
     }
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n")
@@ -1045,8 +1169,9 @@ def peak_memory() -> float:
 
 # %% ../nbs/20_runs.ipynb #e7a4889c
 def git(*arguments: str) -> str | None:
-    "What git says about the working folder; None where there is no repository or no git."
+    "What git says about the checkout that the package is in; None where there is none, or no git."
+    package = Path(find_spec("labeldistill").origin).parent
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -5,9 +5,10 @@
 # %% ../nbs/22_studies.ipynb #f876dc1b
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from labeldistill.evaluation import (
     TrainingSet,
     best_steps,
     candidate_steps,
+    check_candidates,
     evaluate_students,
     mean_validation_curve,
 )
@@ -68,6 +70,7 @@ from labeldistill.runs import (
     Scene,
     Wish,
     as_artefact,
+    at_least_one,
     describe_run,
     distill,
     make_learner,
@@ -80,14 +83,14 @@ from .windows import WindowPlan
 
 # %% auto #0
 __all__ = ['SCENE', 'EXPERTS', 'TRACE', 'LEAST', 'Change', 'AUGMENTATIONS', 'PROTOCOL', 'STUDENTS', 'RELABEL', 'HEAD_TO_HEAD',
-           'WISHED', 'BETWEEN_RESETS', 'STUDY_KINDS', 'ask', 'run_trace', 'Recipe', 'is_whole', 'read_recipe',
-           'of_decile', 'choose_images', 'without_class', 'make_labels', 'shift', 'shift_and_mirror', 'cutmix',
-           'ChangingHead', 'ClassExam', 'Protocol', 'read_protocol', 'Task', 'choose_steps_for', 'choose_head', 'grade',
-           'teach', 'LabelledPool', 'prepare', 'variants_of', 'follow', 'describe_labels', 'follow_all', 'run_students',
-           'run_relabel', 'forward_passes', 'training_passes', 'iteration_passes', 'learner_of', 'read_wish',
-           'check_source', 'Prices', 'affordable', 'curve_passes', 'choice_passes', 'validated_after',
-           'learning_prices', 'monitored_passes', 'label_schedule', 'prices_of', 'learn_labels', 'learn_by_matching',
-           'run_head_to_head']
+           'WISHED', 'BETWEEN_RESETS', 'STUDY_KINDS', 'ask', 'name_of_images', 'run_trace', 'Recipe', 'is_whole',
+           'read_recipe', 'of_decile', 'choose_images', 'without_class', 'make_labels', 'shift', 'shift_and_mirror',
+           'cutmix', 'ChangingHead', 'ClassExam', 'Protocol', 'read_protocol', 'Task', 'choose_steps_for',
+           'choose_head', 'grade', 'teach', 'LabelledPool', 'prepare', 'variants_of', 'follow', 'describe_labels',
+           'follow_all', 'run_students', 'run_relabel', 'forward_passes', 'training_passes', 'iteration_passes',
+           'learner_of', 'read_wish', 'check_source', 'Prices', 'affordable', 'curve_passes', 'choice_passes',
+           'validated_after', 'learning_prices', 'monitored_passes', 'label_schedule', 'prices_of', 'learn_labels',
+           'learn_by_matching', 'run_head_to_head']
 
 # %% ../nbs/22_studies.ipynb #3d5b595a
 SCENE: dict[str, Any] = {  # what is to be learned, by which network, from which images
@@ -118,6 +121,11 @@ def ask(
     return train_experts(scene.network, scene.problem(images), points, p["experts"], seed, batch, checkpoint, place.show_progress)
 
 # %% ../nbs/22_studies.ipynb #4fbeccef
+def name_of_images(scene: Scene) -> str:
+    "A hash of the base images: a trace is of no others."
+    return hashlib.sha256(f"{scene.base.dataset.sha256} {scene.base.rows.tolist()}".encode()).hexdigest()
+
+# %% ../nbs/22_studies.ipynb #965d0265
 def run_trace(
     parameters: dict[str, Any],  # those in `TRACE`
     place: Place,
@@ -125,7 +133,7 @@ def run_trace(
     "Trains experts, and keeps their logits of the base images in trace.safetensors; their accuracies and entropies in bits."
     scene = lay_out(parameters, place.device, parameters["base_examples"])
     trace = ask(scene, parameters, place)
-    save_trace(trace, place.folder / "trace.safetensors")
+    save_trace(trace, place.folder / "trace.safetensors", name_of_images(scene))
     entropies = entropy(soften(trace.logits)).mean(-1)
     return {
         "iterations": trace.iterations.tolist(),
@@ -308,8 +316,11 @@ class ChangingHead(LinearHead):
         return super().learn(trained, kept, *self.change(images, labels))
 
 # %% ../nbs/22_studies.ipynb #a0debdbd
+@dataclass(frozen=True, eq=False)
 class ClassExam(Exam):
     "An exam that reports accuracy, and then the share of each class that is recognised."
+
+    classes: int  # C
 
     @torch.no_grad()
     def accuracies(
@@ -319,8 +330,8 @@ class ClassExam(Exam):
     ) -> tuple[float, ...]:  # per cent: plain accuracy, and C shares
         "Accuracy and recalls; 0 for a class that does not occur."
         answers = torch.cat([taken_by.classify(self.normalise(part)).argmax(1) for part in self.images.split(batch)])
-        sizes = self.labels.bincount()
-        hits = self.labels[answers == self.labels].bincount(minlength=len(sizes))
+        sizes = self.labels.bincount(minlength=self.classes)
+        hits = self.labels[answers == self.labels].bincount(minlength=self.classes)
         return 100 * hits.sum().item() / len(self.labels), *(100 * hits / sizes.clamp(min=1)).tolist()
 
 # %% ../nbs/22_studies.ipynb #73472328
@@ -337,8 +348,12 @@ PROTOCOL: dict[str, Any] = {"students": 3, "curves": 2, "marks": [25, 50, 100, 2
 
 
 def read_protocol(parameters: dict[str, Any]) -> Protocol:
-    "From a run's parameters."
-    return Protocol(*(parameters[name] for name in Protocol._fields))
+    "From a run's parameters. Raises `InputError` for numbers that are none."
+    protocol = Protocol(*(parameters[name] for name in Protocol._fields))
+    at_least_one(students=protocol.students, curves=protocol.curves)
+    if protocol.marks is not None:
+        check_candidates(protocol.marks)
+    return protocol
 
 # %% ../nbs/22_studies.ipynb #705f71fc
 class Task(NamedTuple):
@@ -376,7 +391,7 @@ def grade(
 ) -> dict[str, Any]:
     "Accuracy of fresh networks after so many steps, and the mean share of each class that they recognise."
     head, real = choose_head(scene, task.augmentation), scene.exam("test")
-    exam = ClassExam(real.images, real.labels, real.normalise)
+    exam = ClassExam(real.images, real.labels, real.normalise, scene.classes)
     models, seed = protocol.students, protocol.seed
     plain, *recalls = evaluate_students(head, "adam", task.data, exam, steps, models, seed, show_progress=False)
     return {"accuracy": summary(plain), "recalls": [sum(shares) / len(shares) for shares in recalls]}
@@ -490,7 +505,7 @@ def run_students(
     "Teaches students by recipes, with what a trace run's experts said."
     scene = lay_out(parameters, place.device, parameters["base_examples"])
     (asked,) = place.needs
-    trace = load_trace(asked / "trace.safetensors")
+    trace = load_trace(asked / "trace.safetensors", name_of_images(scene))
     return follow_all(LabelledPool(scene, scene.inputs(), scene.base.labels, trace), parameters, place)
 
 # %% ../nbs/22_studies.ipynb #00e11f40
@@ -567,7 +582,7 @@ HEAD_TO_HEAD: dict[str, Any] = {
     "curves": 3,
     "marks": None,
 }
-WISHED = ("label_init", "ensemble", "expert_iterations", "temperature", "label_lr")
+WISHED = ("label_init", "ensemble", "expert_iterations", "temperature", "label_lr")  # of `Wish`
 
 
 def read_wish(parameters: dict[str, Any]) -> Wish:  # parameters: those in `HEAD_TO_HEAD`
@@ -579,6 +594,10 @@ def check_source(parameters: dict[str, Any]) -> None:  # parameters: those in `H
     "Raises `InputError` for what does not go together."
     p = parameters
     one_of("method", p["method"], dict.fromkeys(("true", "matching", "expert", "second-order", "ridge", "unrolled")))
+    if not 0 <= p["label_smoothing"] < 1:
+        raise InputError(f"--label-smoothing {p['label_smoothing']}: must be at least 0 and below 1")
+    if not p["budget"] > 0:
+        raise InputError(f"--budget {p['budget']}: must be above 0")
     own = p["method"] in ("true", "matching")
     refuse({name: p[name] for name in WISHED}, not own, "a method of distill")
     refuse({"label_smoothing": p["label_smoothing"] or None}, p["method"] == "true", "--method true")
@@ -768,12 +787,13 @@ def run_head_to_head(
 ) -> dict[str, Any]:
     "Makes labels in one way, and tests them like all others. Raises `InputError`."
     check_source(parameters)
+    protocol = read_protocol(parameters)
     scene, p, facts = lay_out(parameters, place.device, parameters["base_examples"]), parameters, {}
     if p["method"] == "true":
         labels = smoothed_labels(scene.base.labels, scene.classes, p["label_smoothing"])
     else:
         labels, facts = (learn_by_matching if p["method"] == "matching" else learn_labels)(scene, p, place)
-    data, protocol = TrainingSet(scene.inputs(), labels.to(scene.device), scene.inner_batch), read_protocol(p)
+    data = TrainingSet(scene.inputs(), labels.to(scene.device), scene.inner_batch)
     tests = {name: teach(scene, Task(data, name), protocol) for name in p["augmentations"]}
     return {**facts, "entropy": entropy(labels).mean().item(), "tests": tests}
 

@@ -26,7 +26,7 @@ from .experts import Trace, jensen_shannon, load_trace, soften
 from .figures import Panel, check_on_disk
 from .pictures import draw_bars, draw_image
 from .study_sheets import gather_study, recipe_frame
-from .study_tables import EARLY, IMAGES, LATE, Scenario
+from .study_tables import EARLY, IMAGES, LATE, Setting
 from .suite import Done
 
 # %% auto #0
@@ -189,7 +189,7 @@ def draw_frontier(
     means["cost"] = means["count"] * means["top_k"].clip(lower=1)
     sns.scatterplot(means, x="cost", y="values", hue="iterations", palette="viridis", hue_norm=LogNorm(), s=14, ax=axis)
     best = means.iloc[frontier(means["cost"].to_numpy(), means["validation_accuracy"].to_numpy())]
-    axis.step(best["cost"], best["values"], where="post", color="black", lw=1, zorder=0)
+    axis.step(best["cost"], best["values"], where="post", color="black", lw=1, zorder=0, label="frontier")
     axis.set(xscale="log", xlabel="kept shares in all (images x shares)", ylabel="student test accuracy (%)")
     axis.legend(title="expert's iterations", fontsize=7, title_fontsize=7)
 
@@ -310,10 +310,10 @@ def draw_study(
     name: str,  # a key of `STUDY_DRAWINGS`
     results: Path,  # folder of all results
     scale: str,
-    scenario: Scenario | None = None,  # None: its own, or at the scale smoke digits
+    setting: Setting | None = None,  # None: its own, or at the scale smoke digits
 ) -> list[Panel]:
     "The drawing of a study, or why there is none."
-    found = gather_study(name, results, scale, scenario)
+    found = gather_study(name, results, scale, setting)
     missing = [str(key) for key, done in found.items() if done is None]
     if missing and not (name in PARTIAL and found[PARTIAL[name]]):
         return [Panel("", None, "not run")]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .evaluation import candidate_steps, mean_and_std
 from .studies import Recipe
-from .study_tables import WAYS, Scenario, study_runs
+from .study_tables import WAYS, Setting, study_runs
 from .suite import Done, finished
 
 # %% auto #0
@@ -28,10 +28,10 @@ def gather_study(
     name: str,  # a key of `STUDIES`
     results: Path,  # folder of all results
     scale: str,
-    scenario: Scenario | None = None,  # None: its own, or at the scale smoke digits
+    setting: Setting | None = None,  # None: its own, or at the scale smoke digits
 ) -> dict[Hashable, Done | None]:
     "The runs of a study by what they are; None where there is no valid record. Raises `InputError`."
-    return finished(study_runs(name, scale, scenario), results)
+    return finished(study_runs(name, scale, setting), results)
 
 # %% ../nbs/28_study_sheets.ipynb #5d53a992
 class Note(NamedTuple):
@@ -61,7 +61,7 @@ NOT_RUN = Note("not run")
 
 # %% ../nbs/28_study_sheets.ipynb #c0ee156c
 DAGGER = "†"
-LAST_STEPS = f"{DAGGER} The validation part chose the most steps that were tried (if there are several base sets, on some)."
+LAST_STEPS = f"{DAGGER} The longest training that was tried was chosen, on one base set at least; more steps might help."
 
 
 def at_last_steps(
@@ -246,7 +246,7 @@ def make_sheet(
     results: Path,  # folder of all results
     scale: str,
     folder: Path,  # of the page, for relative links
-    scenario: Scenario | None = None,  # None: its own, or at the scale smoke digits
+    setting: Setting | None = None,  # None: its own, or at the scale smoke digits
 ) -> Sheet:
     "A table of a study."
-    return SHEETS[name](gather_study(name, results, scale, scenario), folder)
+    return SHEETS[name](gather_study(name, results, scale, setting), folder)

@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from .catalogue import KNOWN, check_choices, load
+from .catalogue import KNOWN, check_choices
 from .data import InputError
 from .networks import make_network
-from .runs import one_of, refuse
+from .runs import Opening, one_of, open_dataset, refuse
 from .studies import TRACE
 from .suite import Run, dependencies, new_run
 from .tables import NAMES, OUR_DD, SCALES, UNROLLED, Part, paper_epochs, runs_for
@@ -24,12 +24,12 @@ from .windows import FINE_LABEL_LR, LABEL_LR
 __all__ = ['DIGITS', 'MNIST', 'KMNIST', 'CIFAR', 'BUDGET', 'WAYS', 'SOURCES', 'COUNTS', 'SETS', 'MOVED', 'LABEL_LRS', 'LONGEST',
            'POOL', 'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'FIGURE', 'KINDS_OF_LABELS', 'STUDIES',
            'EXHIBITS', 'ANYWHERE', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'PER_CLASS', 'SMALL_BUDGETS', 'SMALL_EXPERT',
-           'SHORTER', 'SHORT_EXPERT', 'Scenario', 'Study', 'head_to_head', 'label_steps', 'tradeoff', 'pool', 'traced',
-           'in_all', 'students', 'following', 'tradeoffs', 'hard_and_soft', 'learned_and_traced', 'scenario_of',
+           'SHORTER', 'SHORT_EXPERT', 'Setting', 'Study', 'head_to_head', 'label_steps', 'tradeoff', 'pool', 'traced',
+           'in_all', 'students', 'following', 'tradeoffs', 'hard_and_soft', 'learned_and_traced', 'setting_of',
            'names_at', 'needs_expert', 'at_small', 'plan_study', 'study_runs', 'all_runs']
 
 # %% ../nbs/25_study_tables.ipynb #164c5d1a
-class Scenario(NamedTuple):
+class Setting(NamedTuple):
     "What students are to learn, and which network they are."
 
     target: str  # a known name or a path
@@ -49,10 +49,10 @@ class Scenario(NamedTuple):
         return ", ".join(filter(None, (self.target, self.network, size, colours)))
 
 
-DIGITS = Scenario("digits", "lenet", 10)  # at the scale smoke
-MNIST = Scenario("mnist", "lenet", 10)
-KMNIST = Scenario("kmnist10k.npz", "lenet", 10)  # a file below the data root, 10,000 images
-CIFAR = Scenario("cifar10", "convnet", 10)
+DIGITS = Setting("digits", "lenet", 10)  # at the scale smoke
+MNIST = Setting("mnist", "lenet", 10)
+KMNIST = Setting("kmnist10k.npz", "lenet", 10)  # a file below the data root, 10,000 images
+CIFAR = Setting("cifar10", "convnet", 10)
 
 # %% ../nbs/25_study_tables.ipynb #c68e068e
 class Study(NamedTuple):
@@ -60,25 +60,25 @@ class Study(NamedTuple):
 
     short: str  # for lists
     name: str  # what it shows
-    parts: Callable[[Scenario], dict[Hashable, Part]]  # the runs by what they are
+    parts: Callable[[Setting], dict[Hashable, Part]]  # the runs by what they are
     after: str = ""  # what it corresponds to in Qin et al., if anything
-    scenario: Scenario = MNIST  # its own
+    setting: Setting = MNIST  # its own
     least: int = 2  # classes
 
     def at(
         self,
         scale: str,
-        scenario: Scenario | None,  # None: its own, or at the scale smoke digits
-    ) -> Scenario:
+        setting: Setting | None,  # None: its own, or at the scale smoke digits
+    ) -> Setting:
         "Where it takes place."
-        return scenario or (DIGITS if scale == "smoke" else self.scenario)
+        return setting or (DIGITS if scale == "smoke" else self.setting)
 
     def title(
         self,
-        scenario: Scenario,
+        setting: Setting,
     ) -> str:
         "What it shows, of what, and after whom."
-        return f"{self.name} ({scenario}{self.after and f', after Qin et al., {self.after}'})"
+        return f"{self.name} ({setting}{self.after and f', after Qin et al., {self.after}'})"
 
 # %% ../nbs/25_study_tables.ipynb #3ed22ca5
 BUDGET = 8_000_000  # passes
@@ -101,7 +101,7 @@ MOVED = (1, 10)  # of the counts: also with students that see moved images
 
 
 def head_to_head(
-    at: Scenario,
+    at: Setting,
     ways: Iterable[str] = SOURCES,
     counts: Iterable[int] = COUNTS,
 ) -> dict[Hashable, Part]:  # by way, number of images N and base set
@@ -118,7 +118,7 @@ def head_to_head(
 LABEL_LRS = {"Unrolled": (0.02, LABEL_LR, 0.1), "Unrolled from expert": (0.005, FINE_LABEL_LR, 0.02, 0.05)}
 
 
-def label_steps(at: Scenario) -> dict[Hashable, Part]:  # by way, number of images N and step size
+def label_steps(at: Setting) -> dict[Hashable, Part]:  # by way, number of images N and step size
     "Labels learned with several step sizes."
     compared = head_to_head(at, LABEL_LRS)
     given = at.part | {"kind": "head_to_head", "budget": BUDGET, "seed": SETS[0], "students": 1}
@@ -172,19 +172,19 @@ def tradeoff(
     return [{"count": count, "point": point, "top_k": k} for count, k in product(GRID, kept)]
 
 # %% ../nbs/25_study_tables.ipynb #184f4034
-def pool(at: Scenario) -> Part:
+def pool(at: Setting) -> Part:
     "What experts are asked about."
     return at.part | LONGEST | {"base_examples": POOL * at.classes}
 
 
-def traced(at: Scenario) -> dict[Hashable, Part]:
+def traced(at: Setting) -> dict[Hashable, Part]:
     "A run that asks experts."
     return {"trace": pool(at) | {"kind": "trace"}}
 
 
 def in_all(
     recipes: Iterable[Part],
-    at: Scenario,
+    at: Setting,
 ) -> list[Part]:
     "Recipes with numbers of images of all classes together."
     return [recipe | {"count": recipe["count"] * at.classes} for recipe in recipes]
@@ -192,18 +192,18 @@ def in_all(
 
 def students(
     recipes: Iterable[Part],
-    at: Scenario,
+    at: Setting,
 ) -> Part:
     "A run that follows recipes."
     return pool(at) | {"kind": "students", "recipes": in_all(recipes, at)}
 
 
-def following(*names: str) -> Callable[[Scenario], dict[Hashable, Part]]:  # names: keys of `RECIPES`
+def following(*names: str) -> Callable[[Setting], dict[Hashable, Part]]:  # names: keys of `RECIPES`
     "Runs that follow recipes, by their names."
     return lambda at: {name: students(RECIPES[name], at) for name in names}
 
 
-def tradeoffs(*points: int) -> Callable[[Scenario], dict[Hashable, Part]]:
+def tradeoffs(*points: int) -> Callable[[Setting], dict[Hashable, Part]]:
     "Runs for the trade-off, by their points."
     return lambda at: {point: students(tradeoff(point, at.classes), at) for point in points}
 
@@ -211,7 +211,7 @@ def tradeoffs(*points: int) -> Callable[[Scenario], dict[Hashable, Part]]:
 IMAGES: dict[str, Part] = {"DD": UNROLLED["DD"], "Our DD": OUR_DD["DD"], "Our DD (RR)": OUR_DD["DD RR"]}
 
 
-def hard_and_soft(at: Scenario) -> dict[Hashable, Part]:
+def hard_and_soft(at: Setting) -> dict[Hashable, Part]:
     "Random images, and those of three systems, with hard labels and with an expert's."
     recipes = RECIPES["hard and soft"]
     asked = at.part | LONGEST | {"kind": "relabel", "experts": 1, "recipes": in_all(recipes, at)}
@@ -219,7 +219,7 @@ def hard_and_soft(at: Scenario) -> dict[Hashable, Part]:
     return {"Random": students(recipes, at), **relabelled}
 
 # %% ../nbs/25_study_tables.ipynb #62b7f691
-def learned_and_traced(at: Scenario) -> dict[Hashable, Part]:
+def learned_and_traced(at: Setting) -> dict[Hashable, Part]:
     "Three ways to learn labels of the first base set, and what experts say about the same images."
     cells, images = head_to_head(at), 10 * at.classes
     return traced(at) | {(way, images, SETS[0]): cells[way, images, SETS[0]] for way in ("LD", "LD RR", "Unrolled")}
@@ -230,7 +230,7 @@ KINDS_OF_LABELS = tuple(way for way in WAYS if way not in ("LD", "LD RR"))
 
 STUDIES: dict[str, Study] = {
     "tableA1": Study("all label sources", "Label sources within one budget", head_to_head),
-    "tableA2": Study("the same, KMNIST", "Label sources within one budget", head_to_head, scenario=KMNIST),
+    "tableA2": Study("the same, KMNIST", "Label sources within one budget", head_to_head, setting=KMNIST),
     "tableA3": Study(
         short="kinds of soft labels",
         name="Hard labels, smoothed ones, experts', learned ones",
@@ -240,7 +240,7 @@ STUDIES: dict[str, Study] = {
     "tableA4": Study("CutMix", "True and experts' labels, students with and without CutMix", following("cutmix")),
     "tableA5": Study("other images", "Other draws of images", following("draws"), "their Table 5"),
     "tableA6": Study("other experts", "Other experts", following("experts"), "their Table 6"),
-    "tableA7": Study("the same, CIFAR-10", "Label sources within one budget", head_to_head, scenario=CIFAR),
+    "tableA7": Study("the same, CIFAR-10", "Label sources within one budget", head_to_head, setting=CIFAR),
     "tableA8": Study("step sizes of labels", "How fast labels move: accuracy on validation", label_steps),
     "figureA1": Study(
         short="hard and soft labels",
@@ -302,16 +302,16 @@ STUDIES: dict[str, Study] = {
     ),
 }
 EXHIBITS = (*NAMES, *STUDIES)
-ANYWHERE = tuple(name for name, study in STUDIES.items() if study.scenario == MNIST)  # the others are tableA1 elsewhere
+ANYWHERE = tuple(name for name, study in STUDIES.items() if study.setting == MNIST)  # the others are tableA1 elsewhere
 
 # %% ../nbs/25_study_tables.ipynb #18d96d35
-def scenario_of(
+def setting_of(
     target: str | None,  # data set: a known name or a path; None: each study's own
     network: str | None = None,  # None: LeNet
     image_size: int | None = None,  # pixels a side, to which images are resized
     channels: int | None = None,  # 1 or 3, to which they are converted
-) -> Scenario | None:
-    "The scenario that takes the place of the studies' own, if any. Raises `InputError` for data and networks that do not fit."
+) -> Setting | None:
+    "The setting that takes the place of the studies' own, if any. Raises `InputError` for data and networks that do not fit."
     if target is None:
         refuse({"network": network, "image_size": image_size, "channels": channels}, False, "--target")
         return None
@@ -319,16 +319,16 @@ def scenario_of(
     if target in KNOWN:
         classes, (depth, size, _) = KNOWN[target].classes, KNOWN[target].shape
     else:
-        dataset, path = load(target, None, image_size, channels), Path(target).expanduser().resolve()
+        dataset, path = open_dataset("target", target, Opening(None, image_size, channels)), Path(target).expanduser().resolve()
         classes, (_, depth, size, _) = len(dataset.classes), dataset.images.shape
         target = str(path) if path.exists() else target  # else it lies below the data root
     make_network(network or "lenet", channels or depth, image_size or size, classes)
-    return Scenario(target, network or "lenet", classes, image_size, channels)
+    return Setting(target, network or "lenet", classes, image_size, channels)
 
 # %% ../nbs/25_study_tables.ipynb #e37ef6f0
-def names_at(scenario: Scenario | None) -> tuple[str, ...]:
-    "The studies that can be computed in a scenario; without one, all tables and figures."
-    return tuple(name for name in ANYWHERE if scenario.classes >= STUDIES[name].least) if scenario else EXHIBITS
+def names_at(setting: Setting | None) -> tuple[str, ...]:
+    "The studies that can be computed in a setting; without one, all tables and figures."
+    return tuple(name for name in ANYWHERE if setting.classes >= STUDIES[name].least) if setting else EXHIBITS
 
 # %% ../nbs/25_study_tables.ipynb #888955a8
 FEW = {1: 1, 2: 2, 5: 3, 10: 4, 20: 6, 50: 8, 100: 10}  # images of each class in recipes
@@ -395,13 +395,13 @@ def plan_study(
 def study_runs(
     name: str,  # a key of `STUDIES`
     scale: str,
-    scenario: Scenario | None = None,  # None: its own, or at the scale smoke digits
+    setting: Setting | None = None,  # None: its own, or at the scale smoke digits
 ) -> dict[Hashable, Run]:
     "The runs of a study by what they are. Raises `InputError`."
     one_of("scale", scale, dict.fromkeys(SCALES))
     one_of("study", name, STUDIES)
     study = STUDIES[name]
-    at = study.at(scale, scenario)
+    at = study.at(scale, setting)
     if at.classes < study.least:
         raise InputError(f"'{name}' wants {study.least} classes or more; '{at.target}' has {at.classes}")
     return {key: plan_study(part, scale, at.classes) for key, part in study.parts(at).items()}
@@ -410,16 +410,16 @@ def study_runs(
 def all_runs(
     names: Iterable[str],  # of tables, figures and studies
     scale: str,
-    scenario: Scenario | None = None,  # in place of the studies' own
+    setting: Setting | None = None,  # in place of the studies' own
 ) -> list[Run]:
     "The runs that these need, each once, in the given order, but those that others start from first. Raises `InputError`."
     found: dict[Run, None] = {}
     for name in dict.fromkeys(names):
         if name not in EXHIBITS:
             raise InputError(f"'{name}' is no table or figure; wanted: {', '.join(EXHIBITS)}")
-        if scenario and name not in ANYWHERE:
+        if setting and name not in ANYWHERE:
             raise InputError(f"'{name}' is of other data; with --target: {', '.join(ANYWHERE)}")
-        runs = study_runs(name, scale, scenario).values() if name in STUDIES else runs_for([name], scale)
+        runs = study_runs(name, scale, setting).values() if name in STUDIES else runs_for([name], scale)
         for run in runs:
             found.update(dict.fromkeys([*dependencies(run), run]))
     return list(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +17,11 @@ from typing import Any, NamedTuple
 from .artefact import DistilledDataset, load_distilled
 from .data import InputError
 from .experiments import EXPERIMENTS, Kind, Place
-from .runs import one_of, write_record
+from .runs import begin, one_of, write_record
 from .studies import STUDY_KINDS
 
 # %% auto #0
-__all__ = ['KINDS', 'defaults_of', 'Run', 'new_run', 'dependencies', 'read_result', 'Done', 'finished', 'perform']
+__all__ = ['KINDS', 'REAL', 'defaults_of', 'Run', 'new_run', 'dependencies', 'read_result', 'Done', 'finished', 'perform']
 
 # %% ../nbs/23_suite.ipynb #344d6664
 KINDS: dict[str, Kind] = EXPERIMENTS | STUDY_KINDS
@@ -60,6 +59,9 @@ class Run:
         return hash((self.scale, self.name))
 
 # %% ../nbs/23_suite.ipynb #91b1ea83
+REAL = ("step_size", "temperature", "label_lr")  # parameters that are real numbers, although None by default
+
+
 def new_run(
     kind: str,  # a key of `KINDS`
     scale: str,  # see `Run`
@@ -71,8 +73,9 @@ def new_run(
     for name in parameters:
         if name not in defaults:
             raise InputError(f"{kind} has no parameter '{name}'; wanted: {', '.join(defaults)}")
-    given = {name: float(value) if isinstance(defaults[name], float) else value for name, value in parameters.items()}
-    return Run(kind, scale, defaults | given)
+    real = {*REAL, *(name for name, value in defaults.items() if isinstance(value, float))}
+    given = {name: float(x) if name in real and isinstance(x, int) else x for name, x in parameters.items()}
+    return Run(kind, scale, defaults | json.loads(json.dumps(given)))  # as they come back from a record
 
 # %% ../nbs/23_suite.ipynb #b6e470fd
 def dependencies(run: Run) -> list[Run]:
@@ -139,7 +142,7 @@ def perform(
         for place, needed in needs.items():
             perform(needed.kind, needed.parameters, place, device, show_progress)
         folder.mkdir(parents=True, exist_ok=True)
-        began = time.time()
+        began = begin(folder / "checkpoint")
         results = KINDS[kind].body(run.parameters, Place(folder, device, show_progress, tuple(needs)))
         record = write_record(folder / "result.json", run.parameters, {"kind": kind, **results}, began, device)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)

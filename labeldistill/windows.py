@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .data import InputError, generator
-from .distillers import Batch, Problem, Schedule, SecondOrder, State, top1_error
+from .distillers import Batch, Problem, Schedule, SecondOrder, State, loss_of, top1_error
 from .evaluation import OPTIMIZERS, TrainingSet, candidate_steps
 from .labels import AdamState, adam_start, adam_step
-from .monitor import MonitorState, monitor_start
+from .monitor import MonitorState, monitor_start, say_due
 from .networks import Computation, Network, differentiate, flat_parameters
 from .unroll import Lesson, Unroll
 
@@ -148,12 +148,12 @@ class Unrolled(SecondOrder):
         trainee, labels = state.learner, state.learned.softmax(1)
         lessons = Lesson(batch.images, labels[batch.rows], self.rates)
         trail = self.unroll.proceed(tuple(trainee.slots), lessons, trainee.steps)
-        (direction,), outer_loss, logits = differentiate(self.loss(batch.outer_images, batch.targets), trail.theta)
+        (direction,), outer_loss, logits = differentiate(loss_of(self.function, batch.outer_images, batch.targets), trail.theta)
         found = self.unroll.backward(trail, lessons, direction)["labels"]
         learned, moments = self.move(state, labels, batch.rows, found)
         error, steps = top1_error(logits, batch.targets), trainee.steps + self.plan.window
         due = steps >= trainee.horizon
-        monitor = state.monitor._replace(resets=state.monitor.resets + due, overfit=due)
+        monitor = say_due(state.monitor, due)
         trainee = Trainee(torch.stack(trail.states[-1]), steps, trainee.horizon)
         return State(learned, moments, trainee, monitor), torch.stack([outer_loss, error])
 

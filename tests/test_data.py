@@ -5,6 +5,7 @@ import hashlib
 import os
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,13 @@ def test_an_official_test_part_is_kept_as_it_is(bars):
     official = Dataset("bars", bars.images, bars.labels, bars.classes, test_size=20)
     assert split(official).test.tolist() == list(range(100, 120))
     assert split(official, seed=1).test.tolist() == list(range(100, 120))
+
+
+@pytest.mark.parametrize("valid_size", [0, 90, 130])
+def test_a_validation_part_that_leaves_nothing_or_is_nothing_is_refused(valid_size, bars):
+    given = replace(bars, test_size=30, valid_size=valid_size)  # 90 of 120 remain
+    with pytest.raises(InputError, match="too few for training, validation and test"):
+        split(given)
 
 
 def test_a_split_depends_on_its_seed_and_on_nothing_else(bars):
@@ -256,7 +264,7 @@ X, Y = np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3
         pytest.param({"images": X[0], "labels": Y}, r"images has shape \(4, 4\); wanted: \(n, h, w\)", id="two dimensions"),
         pytest.param({"images": np.zeros((12, 3, 4, 4), np.uint8), "labels": Y}, r"\(12, 3, 4, 4\)", id="channels first"),
         pytest.param({"images": np.zeros((12, 4, 4, 2), np.uint8), "labels": Y}, r"1 or 3 channels", id="two channels"),
-        pytest.param({"images": X[:0], "labels": Y[:0]}, r"\(0, 4, 4\)", id="no images"),
+        pytest.param({"images": X[:0], "labels": Y[:0]}, "images holds no images", id="no images"),
         pytest.param({"images": X, "labels": Y[:11]}, r"labels is int64 \(11,\); wanted: 12 integers", id="too few labels"),
         pytest.param({"images": X, "labels": np.eye(3)[Y].astype(int)}, r"wanted: 12 integers", id="one-hot labels"),
         pytest.param({"images": X.astype(np.int64), "labels": Y}, r"images is int64; wanted: uint8", id="wide pixels"),
@@ -269,7 +277,7 @@ X, Y = np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3
         pytest.param({"images": X, "labels": Y - 1}, r"from -1 to 1; wanted: classes 0 \.\.\. C-1", id="negative label"),
         pytest.param({"images": X, "labels": Y + 250}, r"wanted: classes 0 \.\.\. C-1", id="labels out of range"),
         pytest.param({"images": X, "labels": np.full(12, 2**63, np.uint64)}, r"C-1", id="a label beyond int64"),
-        pytest.param({"images": X, "labels": Y * 2}, r"5 classes, empty: \['1', '3'\]", id="classes without images"),
+        pytest.param({"images": X, "labels": Y * 2}, r"classes without images: \['1', '3'\]", id="classes without images"),
         pytest.param({"images": X, "labels": Y * 0}, r"two or more", id="one class"),
         pytest.param({"train_x": X, "train_y": Y, "test_x": X[:, 1:, 1:], "test_y": Y}, r"differ in image shape", id="two sizes"),
         pytest.param({"images": X[:, :3], "labels": Y}, r"3 x 4; give --image-size", id="not square"),

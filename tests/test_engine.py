@@ -21,7 +21,7 @@ from tiny_runs import conditions, coordinate, lines, notebook, step, twelve
 
 from labeldistill import InputError, engine
 from labeldistill.engine import asset, compute_inline, find_checkout, first_free, gpu_slot, processes_of, reproduce, run_one
-from labeldistill.study_tables import ANYWHERE, Scenario, all_runs, scenario_of
+from labeldistill.study_tables import ANYWHERE, Setting, all_runs, setting_of
 from labeldistill.suite import new_run, read_result
 
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux does")
@@ -350,15 +350,15 @@ def test_a_dry_run_of_snakemake_counts_runs_tables_and_report(tmp_path, capfd):
 
 
 @snakemake
-def test_snakemake_draws_nothing_of_another_scenario(tmp_path, capfd):
-    wanted = reproduce(["tableA5"], "smoke", "snakemake", scenario=scenario_of("letters"), dry_run=True, results=tmp_path)
+def test_snakemake_draws_nothing_of_another_setting(tmp_path, capfd):
+    wanted = reproduce(["tableA5"], "smoke", "snakemake", setting=setting_of("letters"), dry_run=True, results=tmp_path)
     rows = dict(line.split() for line in capfd.readouterr().out.splitlines() if len(line.split()) == 2)
     assert rows["run"] == str(len(wanted.outcomes)) and rows.keys() & {"table", "report"} == set()
 
 
-def test_all_of_another_scenario_is_every_study(tmp_path):
-    letters = scenario_of("letters")
-    runs = [outcome.run for outcome in reproduce(["all"], "smoke", scenario=letters, dry_run=True, results=tmp_path).outcomes]
+def test_all_of_another_setting_is_every_study(tmp_path):
+    letters = setting_of("letters")
+    runs = [outcome.run for outcome in reproduce(["all"], "smoke", setting=letters, dry_run=True, results=tmp_path).outcomes]
     assert runs == all_runs(ANYWHERE, "smoke", letters) and {run.parameters["target"] for run in runs} == {"letters"}
 
 
@@ -377,7 +377,7 @@ def test_all_is_every_table_and_figure(tmp_path):
         (["table1"], {"jobs": 0}, "--jobs 0"),
         (["table1"], {"device": "cuda:99"}, "--device"),
         (["table1"], {"profile": "slurm"}, "--profile"),
-        (["table1"], {"scenario": Scenario("digits", "lenet", 10)}, "tableA1, .*figureA11"),
+        (["table1"], {"setting": Setting("digits", "lenet", 10)}, "tableA1, .*figureA11"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_is_allowed(names, options, message, tmp_path):

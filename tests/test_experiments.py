@@ -9,12 +9,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled, suite
-from labeldistill.experiments import BASELINE, LEARNING, Place, learn, summary
+from labeldistill.experiments import BASELINE, DISTILL, LEARNING, TIMING, Place, learn, open_scene, summary
+from labeldistill.runs import OUTER_BATCH, begin, make_schedule, write_record
 from labeldistill.suite import KINDS, Run, dependencies, new_run, perform, read_result
 from labeldistill.tables import cells
 
@@ -193,6 +195,50 @@ def test_the_record_comes_last_and_whole(small, tmp_path, monkeypatch):
     monkeypatch.undo()
     perform("distill", small, folder, "cpu", show_progress=False)
     assert sorted(path.name for path in folder.iterdir()) == ["labels.safetensors", "result.json"]
+
+
+def test_times_of_all_attempts_are_counted_and_the_code_is_that_of_the_beginning(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("labeldistill.runs.time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr("labeldistill.runs.git", lambda *arguments: "" if arguments[0] == "status" else "commit")
+    kept = tmp_path / "checkpoint"
+    assert begin(kept)[:4] == (1000.0, 0.0, 1, 1000.0)
+    (kept / "checkpoint.safetensors").touch()
+    os.utime(kept / "checkpoint.safetensors", (1060.0, 1060.0))  # a minute of work was saved, then it was killed
+    clock[0] = 5000.0
+    began = begin(kept)
+    assert began[:4] == (1000.0, 60.0, 2, 5000.0) and began.commit == "commit" and began.dirty is False
+    monkeypatch.setattr("labeldistill.runs.git", lambda *arguments: "another")  # the checkout goes on meanwhile
+    clock[0] = 5030.0
+    record = write_record(tmp_path / "result.json", {}, {}, began, "cpu")
+    assert (record["seconds"], record["attempts"], record["git_commit"]) == (90.0, 2, "commit")
+    assert record["began"] == "1970-01-01T00:16:40+00:00"
+    clock[0] = 9000.0
+    assert begin(kept)[1:3] == (60.0, 3)  # nothing was saved in the second attempt
+
+
+def test_one_computation_has_one_name():
+    whole, real = (new_run("head_to_head", "smoke", {"temperature": t, "marks": m}) for t, m in ((1, (5, 9)), (1.0, [5, 9])))
+    assert whole == real and whole.name == real.name and whole.parameters["marks"] == [5, 9]
+
+
+@pytest.mark.parametrize("method", ["ridge", "unrolled"])
+def test_a_timed_distillation_is_as_long_as_an_untimed_one(method, small, monkeypatch):
+    lengths = []
+
+    def note(*arguments, epochs, iterations, outer_batch, **options):
+        lengths.append(make_schedule(scene, method, 3, epochs, iterations, outer_batch or OUTER_BATCH))
+
+    parameters = TIMING | {"target": small["target"], "network": "lenet", "base_examples": 6, "method": method}
+    scene, schedule = open_scene(parameters | {"iterations": None}, Place(Path(), "cpu", False))
+    monkeypatch.setattr("labeldistill.experiments.distill", note)
+    learn(DISTILL | parameters, Place(Path(), "cpu", False))
+    assert [(x.iterations, x.outer_batch) for x in lengths] == [(schedule.iterations, schedule.outer_batch)]
+
+
+def test_an_expert_is_not_timed(small, results):
+    with pytest.raises(InputError, match="--method 'expert': wanted"):
+        go("timing", {"target": small["target"], "method": "expert"}, results)
 
 
 KILLED = """

@@ -315,8 +315,26 @@ def test_a_resumed_run_trains_only_the_experts_that_are_missing(bars, tmp_path, 
         resumed = quick(bars, checkpoint=tmp_path / "kept", resume=True, **options)
     assert len(trained) == 3
     assert torch.equal(resumed.labels, whole.labels) and resumed.settings == whole.settings
-    with pytest.raises(InputError, match="was made with ensemble = 2, not 1"):
-        quick(bars, checkpoint=tmp_path / "kept", resume=True, **(options | {"ensemble": 1}))
+
+
+def test_experts_that_are_there_serve_other_temperatures_and_ensembles(bars, tmp_path, monkeypatch):
+    options = {"expert_iterations": 10, "temperature": 1, "checkpoint": tmp_path / "kept"}
+    quick(bars, ensemble=2, **options)
+    trained = []
+
+    def watched(*arguments):
+        trained.append(arguments)
+        return train_on_real(*arguments)
+
+    monkeypatch.setattr("labeldistill.experts.train_on_real", watched)
+    for ensemble, missing in ((1, 0), (3, 1), (2, 0)):
+        other = options | {"temperature": 2, "ensemble": ensemble}
+        fresh = quick(bars, **(other | {"checkpoint": None}))
+        trained.clear()
+        again = quick(bars, resume=True, **other)
+        assert torch.equal(again.labels, fresh.labels) and again.settings == fresh.settings and len(trained) == missing
+    with pytest.raises(InputError, match=r"was made with points = .10., not .20."):
+        quick(bars, resume=True, **(options | {"expert_iterations": 20}))
 
 
 def test_experts_whose_logits_become_nan_are_reported(network, problem):

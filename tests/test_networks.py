@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pandas as pd
 import pytest
@@ -24,9 +24,11 @@ from labeldistill.networks import (
     LocalResponseNorm,
     Network,
     alexnet,
+    find_factory,
     flat_parameters,
     layer_table,
     make_network,
+    name_of,
     network_table,
 )
 from labeldistill.ridge import PSEUDO_STEP, RIDGE_LAMBDA, add_ones, gram_factor, pseudo_step, ridge_solution
@@ -168,6 +170,15 @@ def test_xavier(name):
             spread = layer.weight.std().item() / (2 / (fan_in + fan_out)) ** 0.5
             assert spread == pytest.approx(1, abs=4 / layer.weight.numel() ** 0.5)
             assert layer.bias is None or not layer.bias.any()
+
+
+def test_a_factory_is_found_by_its_name_if_it_has_one():
+    assert find_factory(name_of(alexnet)) is alexnet and find_factory(name_of(LocalResponseNorm)) is LocalResponseNorm
+    bound = partial(alexnet, lrn="identity")
+    assert name_of(bound) == "partial(labeldistill.networks:alexnet, lrn='identity')" != name_of(partial(alexnet, lrn="plain"))
+    for nameless in (bound, lambda **size: alexnet(**size)):
+        with pytest.raises(InputError, match="cannot be found by name; wanted: the function itself"):
+            make_network(make_network(nameless, 3, 32, 10).name, 3, 32, 10)
 
 
 def test_default_init_is_the_factorys():

@@ -172,12 +172,12 @@ def test_sets_that_share_a_run_count_once(tmp_path):
     ],
 )
 def test_every_scenario_has_its_row_of_table_6(cell, expected):
-    assert comparison.scenario(cell) == expected
+    assert comparison.spread_row(cell) == expected
 
 
 def test_scenarios_are_rows_of_table_6(all_cells):
     rows = {cell.row for cell in cells("table6", "paper")}
-    assert {comparison.scenario(cell) for cell in all_cells} == rows | {None}
+    assert {comparison.spread_row(cell) for cell in all_cells} == rows | {None}
 
 
 # all cells

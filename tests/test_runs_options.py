@@ -1,6 +1,7 @@
 """Options of the runs: how base examples are chosen, how much of the target is used, both kinds of accuracy."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from labeldistill import baseline, distill, evaluate
+from labeldistill import baseline, distill, evaluate, runs
 from labeldistill.artefact import load_distilled
 from labeldistill.catalogue import load
 from labeldistill.cli import main
@@ -135,6 +136,32 @@ def test_an_iteration_takes_1024_real_images_unless_told_and_an_expert_takes_its
 
 
 # Seeds and selection
+
+
+def test_networks_are_tested_in_float32_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("labeldistill.networks.bfloat16_is_native", lambda device: True)
+    learned, options = quick(), {"network": tiny, "device": "cpu", "show_progress": False, "compile": False}
+    few, many = (evaluate(learned, models=count, steps=1200, **options) for count in (1, 3))
+    assert (few.precision, many.precision) == ("fp32", "fp32") and few.accuracies == many.accuracies[:1]
+    assert evaluate(learned, models=1, steps=2, precision="bf16", **options).precision == "bf16"
+    assert baseline("digits", 10, models=1, marks=(3000,), **options).precision == "fp32"
+
+
+def test_the_layer_that_was_named_is_remembered():
+    learned = quick(last_layer="3")
+    assert learned.last_layer == "3"
+    seen, build = [], runs.network_for
+
+    def note(*arguments):
+        seen.append(arguments)
+        return build(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "network_for", note)
+        for network, layer in ((None, "3"), (learned.network, "3"), ("lenet", None)):
+            with suppress(InputError):  # a nameless network is not found again
+                evaluate(learned, network=network, models=1, device="cpu", show_progress=False)
+            assert seen.pop()[2] == layer
 
 
 def test_the_seed_of_the_base_examples_stands_apart():

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from labeldistill import InputError, load_distilled, studies
 from labeldistill.distillers import Schedule
-from labeldistill.evaluation import Exam, LinearHead, TrainingSet, evaluate_students
+from labeldistill.evaluation import Exam, LinearHead, Student, TrainingSet, evaluate_students
 from labeldistill.experiments import Place, lay_out
 from labeldistill.experts import Trace, load_trace, soften
 from labeldistill.runs import Scene, Wish, make_exam
@@ -175,11 +176,13 @@ def test_students_that_see_changed_images_repeat_and_differ_from_plain_ones(scen
 def test_recalls_agree_with_accuracy(scene):
     real = scene.exam("valid")
     data = TrainingSet(scene.inputs(), torch.eye(10)[scene.base.labels], 10)
-    exam = ClassExam(real.images, real.labels, real.normalise)
+    exam = ClassExam(real.images, real.labels, real.normalise, 10)
     plain, *recalls = evaluate_students(LinearHead(scene.network), "adam", data, exam, 30, 1, 1, False)
     usual, balanced = evaluate_students(LinearHead(scene.network), "adam", data, real, 30, 1, 1, False)
     assert plain == usual and sum(share[0] for share in recalls) / 10 == pytest.approx(balanced[0])
-    assert isinstance(exam, Exam)
+    few = ClassExam(real.images[real.labels < 9], real.labels[real.labels < 9], real.normalise, 10)
+    _, *recalls = few.accuracies(Student(LinearHead(scene.network), "adam", 0))
+    assert len(recalls) == 10 and recalls[9] == 0  # a class that does not occur
 
 
 @pytest.mark.parametrize(
@@ -341,6 +344,33 @@ def test_labels_of_nothing_are_refused(recipe, trace):
 def test_budgets_are_for_ways_to_make_labels(results):
     with pytest.raises(InputError, match="--method 'dd': wanted"):
         go("head_to_head", {"method": "dd"}, results)
+
+
+@pytest.mark.parametrize(
+    "faulty, message",
+    [
+        ({"students": 0}, "--students 0: must be at least 1"),
+        ({"curves": 0}, "--curves 0: must be at least 1"),
+        ({"marks": [5, 3]}, "must rise, from at least 1"),
+        ({"budget": -1}, "--budget -1: must be above 0"),
+        ({"method": "true", "label_smoothing": 3.0}, "--label-smoothing 3.0: must be at least 0 and below 1"),
+    ],
+)
+def test_impossible_numbers_end_a_comparison_before_it_begins(faulty, message, results, monkeypatch):
+    monkeypatch.setattr("labeldistill.studies.lay_out", None)
+    with pytest.raises(InputError, match=message):
+        go("head_to_head", {"base_examples": 10, "method": "expert"} | faulty, results)
+
+
+def test_a_trace_of_other_images_is_not_used(bars_npz, results, tmp_path):
+    parameters = {"target": str(tmp_path / "bars.npz"), "network": "user_networks:plain", "base_examples": 6}
+    parameters |= {"experts": 1, "longest": 10, "points": 2}
+    (tmp_path / "bars.npz").write_bytes(bars_npz.read_bytes())
+    go("trace", parameters, tmp_path)
+    arrays = dict(np.load(bars_npz))
+    np.savez(tmp_path / "bars.npz", images=255 - arrays["images"], labels=arrays["labels"])
+    with pytest.raises(InputError, match="is of other images: the data have changed"):
+        go("students", {**parameters, **QUICK, "recipes": [{"count": 3}]}, tmp_path)
 
 
 def test_of_several_points_the_best_on_validation_is_tested(results):

@@ -25,10 +25,10 @@ from labeldistill.study_tables import (
     IMAGES,
     SCALES,
     STUDIES,
-    Scenario,
+    Setting,
     all_runs,
     names_at,
-    scenario_of,
+    setting_of,
     study_runs,
 )
 from labeldistill.suite import KINDS, Done, Run, dependencies, new_run
@@ -53,13 +53,13 @@ def test_runs_are_whole_unique_and_come_after_those_they_start_from(scale):
         assert all(needed in runs[:i] for needed in dependencies(run))
 
 
-@pytest.mark.parametrize("scenario", [None, Scenario("letters", "lenet", 26)])
+@pytest.mark.parametrize("setting", [None, Setting("letters", "lenet", 26)])
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_recipe_can_be_followed(scale, scenario):
-    runs = [run for run in all_runs(ANYWHERE, scale, scenario) if "recipes" in run.parameters]
+def test_every_recipe_can_be_followed(scale, setting):
+    runs = [run for run in all_runs(ANYWHERE, scale, setting) if "recipes" in run.parameters]
     assert len(runs) == 16
     for run in runs:
-        p, there = run.parameters, 26 if scenario else 10
+        p, there = run.parameters, 26 if setting else 10
         assert p["base_examples"] % there == 0
         classes = torch.arange(there).repeat(p["base_examples"] // there)
         recipes = [read_recipe(given) for given in p["recipes"]]
@@ -128,9 +128,7 @@ def test_the_budget_pays_for_every_way(scale, least):
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_study_elsewhere_is_the_same_with_as_many_images_of_each_class(scale):
     for name in ANYWHERE:
-        own, elsewhere = (
-            study_runs(name, scale, at) for at in (Scenario("digits", "lenet", 10), Scenario("a.npz", "convnet", 20))
-        )
+        own, elsewhere = (study_runs(name, scale, at) for at in (Setting("digits", "lenet", 10), Setting("a.npz", "convnet", 20)))
         for (key, run), (other_key, other) in zip(own.items(), elsewhere.items(), strict=True):
             p, q = run.parameters, other.parameters
             assert (q["target"], q["network"], q["base_examples"]) == ("a.npz", "convnet", 2 * p["base_examples"])
@@ -141,12 +139,12 @@ def test_a_study_elsewhere_is_the_same_with_as_many_images_of_each_class(scale):
             assert not isinstance(key, tuple) or (key[0], 2 * key[1], *key[2:]) == other_key
 
 
-def test_a_scenario_is_any_data_and_any_network(bars_npz, monkeypatch):
-    assert scenario_of(None) is None
-    assert scenario_of("cifar100") == Scenario("cifar100", "lenet", 100)  # without a look at the data
+def test_a_setting_is_any_data_and_any_network(bars_npz, monkeypatch):
+    assert setting_of(None) is None
+    assert setting_of("cifar100") == Setting("cifar100", "lenet", 100)  # without a look at the data
     monkeypatch.chdir(bars_npz.parent)
-    found = scenario_of(f"../{bars_npz.parent.name}/{bars_npz.name}", "convnet", 16)
-    assert found == Scenario(str(bars_npz), "convnet", 3, 16)  # runs have another working folder
+    found = setting_of(f"../{bars_npz.parent.name}/{bars_npz.name}", "convnet", 16)
+    assert found == Setting(str(bars_npz), "convnet", 3, 16)  # runs have another working folder
     assert STUDIES["figureA2"].title(found).endswith(f"({bars_npz}, convnet, 16 pixels, after Qin et al., their Figure 2)")
     runs = study_runs("tableA5", "short", found).values()
     assert all(run.parameters["image_size"] == 16 and run.parameters["channels"] is None for run in runs)
@@ -165,18 +163,18 @@ def test_a_scenario_is_any_data_and_any_network(bars_npz, monkeypatch):
         ({"target": "cifar10", "network": "math:sqrt"}, "--network 'math:sqrt' fails on two 3x32x32 images"),
     ],
 )
-def test_bad_scenarios_are_refused(given, wanted):
+def test_bad_settings_are_refused(given, wanted):
     with pytest.raises(InputError, match=wanted) as error:
-        scenario_of(**given)
+        setting_of(**given)
     assert "\n" not in str(error.value)
 
 
 def test_few_classes_have_fewer_studies():
-    few, many = (names_at(Scenario("a.npz", "lenet", classes)) for classes in (8, 9))
+    few, many = (names_at(Setting("a.npz", "lenet", classes)) for classes in (8, 9))
     assert set(many) - set(few) == {"figureA3", "figureA7"} and set(many) == set(ANYWHERE)
     with pytest.raises(InputError, match="'figureA7' wants 9 classes or more"):
-        study_runs("figureA7", "paper", Scenario("a.npz", "lenet", 8))
-    (late,) = study_runs("figureA11", "paper", Scenario("a.npz", "lenet", 3)).values()
+        study_runs("figureA7", "paper", Setting("a.npz", "lenet", 8))
+    (late,) = study_runs("figureA11", "paper", Setting("a.npz", "lenet", 3)).values()
     assert {recipe["top_k"] for recipe in late.parameters["recipes"]} == {0, 1, 2, 3}  # not what is the same as all
 
 
@@ -189,7 +187,7 @@ def test_titles_say_what_was_run():
 @pytest.mark.parametrize("name", ["table1", "tableA2", "figure3"])
 def test_what_has_other_data_is_not_computed_elsewhere(name):
     with pytest.raises(InputError, match=r"tableA1, .*figureA11"):
-        all_runs([name], "smoke", Scenario("digits", "lenet", 10))
+        all_runs([name], "smoke", Setting("digits", "lenet", 10))
 
 
 @pytest.mark.parametrize(("classes", "validation"), [(3, 5000), (10, 10_000), (100, 5000)])
@@ -197,7 +195,7 @@ def test_the_budget_of_small_runs_pays_for_every_way_elsewhere(classes, validati
     labels = torch.arange(classes).repeat_interleave(20)
     data = Dataset("made up", torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8), labels, tuple(map(str, range(classes))))
     monkeypatch.setattr("labeldistill.runs.load", lambda *more, **named: data)
-    for run in study_runs("tableA1", "smoke", Scenario("made up", "lenet", classes)).values():
+    for run in study_runs("tableA1", "smoke", Setting("made up", "lenet", classes)).values():
         if run.parameters["method"] in ("expert", "unrolled"):
             scene = lay_out(run.parameters, "cpu", classes)
             scene.split = Split(*(torch.zeros(n, dtype=torch.int64) for n in (50_000, validation, 10_000)))
@@ -471,18 +469,18 @@ def test_what_labels_cost_is_the_mean_over_base_sets():
 def test_cells_whose_students_took_the_most_steps_that_were_tried_are_marked():
     few, most = {("LD", 10, 0): cell("LD", 0, [60.0], 70.0)}, {("LD", 10, 1): cell("LD", 1, [64.0], 71.0, steps=1000)}
     plain, marked = head_to_head_sheet(few, Path()), head_to_head_sheet(few | most, Path())
-    assert plain.remark == "" and "most steps" in marked.remark
+    assert plain.remark == "" and "longest training" in marked.remark
     texts = [dict(sheet.sections[0][1])["LD"][0].text for sheet in (plain, marked)]
     assert texts == ["60.00 ± 0.00 (1)", "62.00 ± 2.83 (2)†"]
 
 
-def test_a_report_of_a_scenario_has_its_studies_and_no_others(made_up, tmp_path):
-    here, elsewhere = Scenario("digits", "lenet", 10), Scenario("letters", "lenet", 26)
-    paths = [Scenario(path, "lenet", 10) for path in ("digits", "/a/digits.npz", "/b/digits.npz")]
+def test_a_report_of_a_setting_has_its_studies_and_no_others(made_up, tmp_path):
+    here, elsewhere = Setting("digits", "lenet", 10), Setting("letters", "lenet", 26)
+    paths = [Setting(path, "lenet", 10) for path in ("digits", "/a/digits.npz", "/b/digits.npz")]
     assert len({report.report_name(at) for at in paths}) == 3 and all("digits-lenet" in report.report_name(at) for at in paths)
     for at, was_run in ((here, True), (elsewhere, False)):
         out = tmp_path / at.target
-        assert report.write_report(made_up, out, "smoke", scenario=at) == {}
+        assert report.write_report(made_up, out, "smoke", setting=at) == {}
         tables = [table.read_text() for table in (out / "tables").iterdir()]
         assert all(("result.json" in table) == was_run and (table == "not run\n") != was_run for table in tables)
         text = (out / "index.html").read_text()

@@ -13,7 +13,7 @@ from labeldistill import distill, distillers, evaluate, load_distilled
 from labeldistill.data import InputError, Normalisation, split
 from labeldistill.distillers import Draw, InPlace, Loop, Problem, Schedule, epoch_draws, make_batch, start
 from labeldistill.evaluation import Exam, LinearHead, Student
-from labeldistill.experts import expert_labels, train_expert
+from labeldistill.experts import expert_labels, steps_on_labels, train_expert
 from labeldistill.labels import smoothed_labels, uniform_labels
 from labeldistill.networks import PLAIN, make_network
 from labeldistill.windows import Unrolled, WindowPlan, clip, longest_way, to_logits
@@ -434,3 +434,34 @@ def test_what_does_not_go_together_is_refused_in_one_line(command, bars_npz, tmp
     done = command("distill", "--target", bars_npz, *options.split(), "--out", out, *QUICK)
     assert (done.status, done.out) == (2, "") and not out.exists()
     assert done.err.startswith(f"error: {message}") and done.err.count("\n") == 1
+
+
+def test_experts_labels_for_students_by_sgd_are_chosen_by_students_by_sgd(bars, monkeypatch):
+    seen = []
+
+    def watched(labels, head, problem, schedule, seed, optimizer, *arguments, **named):
+        seen.append(optimizer)
+        return steps_on_labels(labels, head, problem, schedule, seed, optimizer, *arguments, **named)
+
+    monkeypatch.setattr("labeldistill.experts.steps_on_labels", watched)
+    learned = quick(bars, label_init="expert", expert_iterations=10, inner_optimizer="sgd")
+    assert set(seen) == {"sgd"} and learned.optimizer == "sgd"
+
+
+def test_no_expert_is_trained_beside_another_runs_checkpoint(bars, tmp_path, monkeypatch):
+    common = {"network": user_networks.plain, "iterations": 2, "checkpoint": tmp_path, "device": "cpu", "show_progress": False}
+    distill(bars, COUNT, "ridge", **common)
+    monkeypatch.setattr("labeldistill.experts.train_on_real", None)
+    for method, options in (("unrolled", {"label_init": "expert"}), ("expert", {})):
+        with pytest.raises(InputError, match=f"was made with method = ridge, not {method}"):
+            distill(bars, COUNT, method, resume=True, **(common | options))
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_labels_to_begin_with_must_be_of_the_same_images(bars, tmp_path):
+    first = quick(bars)
+    first.save(tmp_path / "labels.safetensors")
+    again = quick(bars, label_init=tmp_path / "labels.safetensors", iterations=1)
+    assert torch.equal(again.rows, first.rows)
+    with pytest.raises(InputError, match="of other images; wanted: of these base examples"):
+        quick(bars, label_init=tmp_path / "labels.safetensors", base_seed=1)
