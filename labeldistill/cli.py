@@ -224,7 +224,9 @@ def report_evaluation(
 @app.command("evaluate")
 def evaluate_command(
     file: DistilledFile,
-    target: Annotated[str | None, typer.Option(help="Test on another data set than the labels' own.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Test on another data set; its images are made as large and coloured as the labels' own.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="Default: the one the labels were made with.")] = None,
     last_layer: LastLayer = None,
     head: Annotated[str | None, typer.Option(help="linear or ridge. Default: the one the labels were made with.")] = None,

@@ -20,9 +20,11 @@ from labeldistill.study_figures import STUDY_DRAWINGS, distances, draw_frontier,
 from labeldistill.study_sheets import SHEETS, gather_study, head_to_head_sheet, make_sheet, picked, recipe_frame
 from labeldistill.study_tables import (
     ANYWHERE,
+    DIGITS,
     EARLY,
     EXHIBITS,
     IMAGES,
+    MNIST,
     SCALES,
     STUDIES,
     Setting,
@@ -515,3 +517,13 @@ def test_the_home_page_shows_label_sources_once_there_are_any(made_up, tmp_path)
 
 def test_kinds_have_notebooks():
     assert {KINDS[run.kind].notebook for run in all_runs(STUDIES, "paper")} >= {"trace.ipynb", "students.ipynb", "relabel.ipynb"}
+
+
+def test_titles_say_where_stopping_points_come_from():
+    with_points = {name for name, study in STUDIES.items() if "where MNIST's were best" in study.title(DIGITS)}
+    assert not any("where MNIST's" in study.title(study.setting) for study in STUDIES.values())
+    for name, study in STUDIES.items():
+        recipes = [recipe for part in study.parts(MNIST).values() for recipe in part.get("recipes", ())]
+        points = {str(recipe["point"]) for recipe in recipes if "point" in recipe}
+        at_early = bool(points) and points <= set(map(str, EARLY.values()))
+        assert (name in with_points) == (at_early or name == "figureA6"), name  # the latter has later points too
