@@ -137,7 +137,7 @@ class DistilledDataset(torch.utils.data.Dataset):
 
     def save(self, path: str | Path) -> None:
         "Writes one .safetensors file, whole or not at all. Raises `InputError` where none can be written."
-        check_writable(Path(path), "out")
+        check_writable(Path(path))
         save_distilled(self, Path(path))
 
     def __repr__(self) -> str:

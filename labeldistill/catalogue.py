@@ -269,6 +269,8 @@ NPZ_KEYS = "'images' and 'labels', or 'train_x', 'train_y', 'test_x' and 'test_y
 # %% ../nbs/02_catalogue.ipynb #5e99c7ac
 def open_npz(path: Path) -> dict[str, np.ndarray]:
     "The arrays of an .npz file by name. Raises `InputError`."
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"'{path}' is not an .npz file that can be read (it is no zip archive)")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: np.asarray(file[key]) for key in file.files}

@@ -133,7 +133,7 @@ def distill_command(
     last_layer: LastLayer = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the target's training part. Default: 400 (unrolled: 20, expert: at most 5)."),
+        typer.Option(help="Passes over the target's training part. Default: 400 (unrolled 20, expert 5; more if data are few)."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Iterations, instead of epochs.")] = None,
     outer_batch: Annotated[
@@ -460,8 +460,9 @@ def main(
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:
-        kept = {"distill": "--resume continues" if "--checkpoint" in arguments else "", "reproduce": "the same command goes on"}
-        fail("; ".join(filter(None, ["interrupted", kept.get(next(iter(arguments), ""))])), status)
+        keeps = any(argument.startswith("--checkpoint") for argument in arguments)
+        further = {"distill": "--resume continues" if keeps else "", "reproduce": "the same command goes on"}
+        fail("; ".join(filter(None, ["interrupted", further.get(next(iter(arguments), ""))])), status)
     if status:
         raise SystemExit(status)
 

@@ -96,17 +96,18 @@ def temporary_name(path: Path) -> Path:
 # %% ../nbs/00_data.ipynb #1b186092
 def check_writable(
     path: Path,
-    option: str,  # for the message
+    option: str | None = None,  # that named it, for the message
 ) -> None:
     "Raises `InputError` unless a file can be written at `path`; leaves nothing behind."
+    named = f"--{option} '{path}'" if option else f"'{path}'"
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"--{option} '{path}': is not a regular file; wanted: the name of a file")
+            raise InputError(f"{named}: is not a regular file; wanted: the name of a file")
         probe = temporary_name(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"--{option} '{path}': cannot be written ({error.strerror})") from error
+        raise InputError(f"{named}: cannot be written ({error.strerror})") from error
 
 # %% ../nbs/00_data.ipynb #ef3c372b
 def current_umask() -> int:

@@ -114,7 +114,7 @@ def learn(
 
 
 def length_of(parameters: dict[str, Any]) -> dict[str, int | None]:  # among others, those in `LEARNING`
-    "Epochs, iterations and outer batch for `distill`; None, the method's own, where it is not the paper's and these are."
+    "Epochs, iterations and outer batch for `distill`; None, the method's own, for the paper's values with other methods."
     length = {name: parameters[name] for name in ("epochs", "iterations", "outer_batch")}
     if parameters["method"] in EPOCHS:
         length |= {name: None for name in ("epochs", "outer_batch") if length[name] == LEARNING[name]}

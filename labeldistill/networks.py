@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections import OrderedDict
@@ -259,7 +260,8 @@ def find_factory(
 def name_of(factory: Callable[..., nn.Module]) -> str:
     "What `find_factory` finds it by; of lambdas, partials and the like a description, by which it finds nothing."
     if isinstance(factory, partial):
-        bound = [*map(repr, factory.args), *(f"{name}={value!r}" for name, value in factory.keywords.items())]
+        say = lambda value: name_of(value) if callable(value) else re.sub(" at 0x[0-9a-f]+", "", repr(value))  # noqa: E731
+        bound = [*map(say, factory.args), *(f"{name}={say(value)}" for name, value in factory.keywords.items())]
         return f"partial({', '.join([name_of(factory.func), *bound])})"
     return f"{factory.__module__}:{getattr(factory, '__qualname__', f'<{type(factory).__qualname__}>')}"
 

@@ -86,10 +86,10 @@ from .selection import Pool, select_rows
 from .windows import RULE_OF, Unrolled, WindowPlan, longest_way
 
 # %% auto #0
-__all__ = ['NetworkName', 'MOST', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'OUTER_BATCH', 'EXPERT_BATCH', 'MANY_STEPS',
-           'whole_numbers', 'at_least_one', 'one_of', 'Opening', 'choose_place', 'Scene', 'shorten', 'open_dataset',
-           'network_for', 'check_same_shape', 'make_exam', 'check_way', 'number_or_auto', 'Wish', 'refuse',
-           'images_a_step', 'first_images', 'first_labels', 'labels_of_file', 'make_learner', 'make_schedule',
+__all__ = ['NetworkName', 'MOST', 'LEARNERS', 'EXPERT_OPTIONS', 'EPOCHS', 'LEAST', 'OUTER_BATCH', 'EXPERT_BATCH', 'MANY_STEPS',
+           'FILES', 'whole_numbers', 'at_least_one', 'one_of', 'Opening', 'choose_place', 'Scene', 'shorten',
+           'open_dataset', 'network_for', 'check_same_shape', 'make_exam', 'check_way', 'number_or_auto', 'Wish',
+           'refuse', 'images_a_step', 'first_images', 'first_labels', 'labels_of_file', 'make_learner', 'make_schedule',
            'learning_computation', 'check_training', 'distill', 'Work', 'experts_network', 'ask_experts',
            'describe_experts', 'describe_traces', 'describe_choice', 'take_from_experts', 'begin_from_experts',
            'learn_by_iterations', 'describe_run', 'describe_wish', 'thin_curve', 'as_artefact', 'choose_optimizer',
@@ -494,6 +494,7 @@ def make_learner(
 
 # %% ../nbs/20_runs.ipynb #84220f7f
 EPOCHS = {"expert": 5, "unrolled": 20}  # by default; of all others 400
+LEAST = {"expert": 1500, "unrolled": 600}  # iterations by default, however few real images there are
 OUTER_BATCH = 1024  # real images in an iteration, as in the paper
 EXPERT_BATCH = 128  # in a step of an expert
 
@@ -508,7 +509,8 @@ def make_schedule(
 ) -> Schedule:
     "How many iterations, with how many examples each."
     per_epoch = -(-len(scene.split.train) // outer_batch)
-    return Schedule(iterations or (epochs or EPOCHS.get(method, 400)) * per_epoch, outer_batch, inner_batch)
+    usual = max(EPOCHS.get(method, 400) * per_epoch, LEAST.get(method, 0))
+    return Schedule(iterations or (epochs * per_epoch if epochs else usual), outer_batch, inner_batch)
 
 # %% ../nbs/20_runs.ipynb #2decdcef
 MANY_STEPS = ("dd", "unrolled", "expert")
@@ -527,6 +529,9 @@ def learning_computation(
     return scene.computation(calls, precision, compile)
 
 # %% ../nbs/20_runs.ipynb #f01abcbd
+FILES = ("checkpoint", "experts", "traces")  # that a distillation may keep in its checkpoint folder
+
+
 def check_training(
     method: str,
     outer_batch: int | None,
@@ -613,6 +618,8 @@ def distill(
         raise InputError("--epochs and --iterations: give one of them")
     if resume and not checkpoint:
         raise InputError("--resume: needs --checkpoint DIR")
+    for name in FILES if checkpoint else ():
+        Checkpoint(checkpoint, {}, resume, name)  # is refused where there is one and it is not to be resumed
     base_seed = seed if base_seed is None else base_seed
     scene = Scene(
         target=target,
@@ -756,7 +763,8 @@ def begin_from_experts(
     planned, optimizer = describe_experts(work.scene, plan, network), wish.inner_optimizer or "adam"
     if work.folder:
         work.checkpoint(work.settings | planned).check(whole=False)  # before experts train for another run's checkpoint
-    chosen = work.checkpoint(work.settings | planned, "experts")
+    students = {} if optimizer == "adam" else {"students' optimizer": optimizer}
+    chosen = work.checkpoint(work.settings | planned | students, "experts")
     training = make_schedule(work.scene, "expert", work.schedule.inner_batch, iterations=plan.iterations)
     return planned, kept_choice(chosen, lambda: ask_experts(work, plan, network, training, optimizer))
 
@@ -926,12 +934,13 @@ def evaluate(
     dataset = resolve(distilled.target, data_root) if target is None else open_target(target, distilled, data_root)
     if dataset.sha256 == distilled.source.sha256 and distilled.base_images is None and distilled.learned_images is None:
         distilled = replace(distilled, base_images=distilled.images_in(dataset))
-    own = network in (None, distilled.network)
+    own = network is None or (network if isinstance(network, str) else name_of(network)) == distilled.network
     layer = distilled.last_layer if own and last_layer is None else last_layer
     try:
-        recipe = network_for(dataset, distilled.network if own else network, layer, distilled.init)
+        recipe = network_for(dataset, distilled.network if network is None else network, layer, distilled.init)
     except InputError as error:
-        raise (InputError(f"{error} (which the labels were made with; others go with --network)") if own else error) from error
+        remark = " (which the labels were made with; others go with --network)" if network is last_layer is None else ""
+        raise InputError(f"{error}{remark}") from error
     exam = make_exam(dataset, split(dataset).test, distilled.normalisation, place)
     name, make_optimizer, rates = choose_optimizer(optimizer, distilled.rates, distilled.optimizer)
     if order not in (None, "random") and not distilled.rates:
@@ -940,7 +949,7 @@ def evaluate(
     data = TrainingSet(distilled.inputs.to(place), distilled.labels.to(place), distilled.inner_batch, order, rates)
     computation = testing_computation(recipe, place, models * steps, precision, compile)
     learned = HEADS[head](recipe, place, computation)
-    start = distilled.fixed_start if recipe.name == distilled.network else None
+    start = distilled.fixed_start if own else None
     accuracies = evaluate_students(learned, make_optimizer, data, exam, steps, models, seed, show_progress, start)
     return Evaluation(*accuracies, steps, head, recipe.name, name, seed, computation.precision, order)
 
@@ -1104,19 +1113,20 @@ def datasets(
 
 # %% ../nbs/20_runs.ipynb #c5538490
 class Beginning(NamedTuple):
-    "When a run began, and with which code."
+    "When a run began, and with which code its last attempt did."
 
     time: float  # of its first attempt, in seconds since 1970
     earlier_s: float  # that earlier attempts have worked
     attempts: int  # this one included
     now: float  # when this attempt began
-    commit: str | None  # of the checkout that the package is imported from
+    commit: str | None  # of the checkout that the package is imported from, then
     dirty: bool | None  # whether that had changes
 
 
 def begin(checkpoint: Path | None = None) -> Beginning:  # checkpoint: folder where the run keeps what it has done
     "What a record says about a run's beginning; with a folder, earlier attempts are counted."
-    now, status = time.time(), git("status", "--porcelain", "--untracked-files=no")
+    now, ours = time.time(), git("ls-files", "--error-unmatch", "__init__.py")  # or installed within a stranger's checkout
+    commit, status = ours and git("rev-parse", "HEAD"), ours and git("status", "--porcelain", "--untracked-files=no")
     began, earlier, attempts = now, 0.0, 1
     kept = checkpoint and checkpoint / "attempts.json"
     if kept and kept.exists():
@@ -1127,7 +1137,7 @@ def begin(checkpoint: Path | None = None) -> Beginning:  # checkpoint: folder wh
         checkpoint.mkdir(parents=True, exist_ok=True)
         with replacing(kept) as part:
             part.write_text(json.dumps([began, earlier, attempts, now]))
-    return Beginning(began, earlier, attempts, now, git("rev-parse", "HEAD"), None if status is None else bool(status))
+    return Beginning(began, earlier, attempts, now, commit, None if status is None else bool(status))
 
 # %% ../nbs/20_runs.ipynb #2b62dc4f
 def write_record(

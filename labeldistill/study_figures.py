@@ -191,7 +191,10 @@ def draw_frontier(
     best = means.iloc[frontier(means["cost"].to_numpy(), means["validation_accuracy"].to_numpy())]
     axis.step(best["cost"], best["values"], where="post", color="black", lw=1, zorder=0, label="frontier")
     axis.set(xscale="log", xlabel="kept shares in all (images x shares)", ylabel="student test accuracy (%)")
-    axis.legend(title="expert's iterations", fontsize=7, title_fontsize=7)
+    *points, line = axis.get_legend_handles_labels()[0]
+    style = {"fontsize": 7, "title_fontsize": 7}
+    axis.add_artist(axis.legend(handles=points, title="expert's iterations", **style))
+    axis.legend(handles=[line], loc="lower right", **style)
 
 
 def draw_data_and_knowledge(found: Found) -> Figure:

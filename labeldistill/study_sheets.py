@@ -61,7 +61,7 @@ NOT_RUN = Note("not run")
 
 # %% ../nbs/28_study_sheets.ipynb #c0ee156c
 DAGGER = "†"
-LAST_STEPS = f"{DAGGER} The longest training that was tried was chosen, on one base set at least; more steps might help."
+LAST_STEPS = f"{DAGGER} Students took the most steps that were offered, on one set of images at least; more might help."
 
 
 def at_last_steps(

@@ -64,7 +64,7 @@ class Study(NamedTuple):
     after: str = ""  # what it corresponds to in Qin et al., if anything
     setting: Setting = MNIST  # its own
     least: int = 2  # classes
-    early: bool = False  # experts stop where `EARLY` says
+    early: bool = False  # its points come from `EARLY`, or beside those
 
     def at(
         self,
@@ -79,7 +79,7 @@ class Study(NamedTuple):
         setting: Setting,
     ) -> str:
         "What it shows, of what, and after whom."
-        points = "; experts stop where MNIST's were best" if self.early and setting != MNIST else ""
+        points = "; stopping points as for MNIST" if self.early and setting != MNIST else ""
         return f"{self.name} ({setting}{self.after and f', after Qin et al., {self.after}'}{points})"
 
 # %% ../nbs/25_study_tables.ipynb #3ed22ca5

@@ -16,7 +16,7 @@ import torch
 
 from labeldistill import InputError, baseline, distill, evaluate, experiments, load_distilled, suite
 from labeldistill.experiments import BASELINE, DISTILL, LEARNING, TIMING, Place, learn, open_scene, summary
-from labeldistill.runs import OUTER_BATCH, begin, make_schedule, write_record
+from labeldistill.runs import begin, write_record
 from labeldistill.suite import KINDS, Run, dependencies, new_run, perform, read_result
 from labeldistill.tables import cells
 
@@ -226,14 +226,16 @@ def test_one_computation_has_one_name():
 def test_a_timed_distillation_is_as_long_as_an_untimed_one(method, small, monkeypatch):
     lengths = []
 
-    def note(*arguments, epochs, iterations, outer_batch, **options):
-        lengths.append(make_schedule(scene, method, 3, epochs, iterations, outer_batch or OUTER_BATCH))
+    def note(problem, learner, schedule, *arguments):
+        lengths.append(schedule)
+        raise KeyboardInterrupt
 
-    parameters = TIMING | {"target": small["target"], "network": "lenet", "base_examples": 6, "method": method}
-    scene, schedule = open_scene(parameters | {"iterations": None}, Place(Path(), "cpu", False))
-    monkeypatch.setattr("labeldistill.experiments.distill", note)
-    learn(DISTILL | parameters, Place(Path(), "cpu", False))
-    assert [(x.iterations, x.outer_batch) for x in lengths] == [(schedule.iterations, schedule.outer_batch)]
+    parameters = TIMING | {"target": small["target"], "base_examples": 6, "method": method, "iterations": None}
+    _, schedule = open_scene(parameters, Place(Path(), "cpu", False))
+    monkeypatch.setattr("labeldistill.runs.distill_labels", note)
+    with pytest.raises(KeyboardInterrupt):
+        learn(DISTILL | parameters, Place(Path(), "cpu", False))
+    assert lengths == [schedule]
 
 
 def test_an_expert_is_not_timed(small, results):

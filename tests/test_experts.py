@@ -337,6 +337,12 @@ def test_experts_that_are_there_serve_other_temperatures_and_ensembles(bars, tmp
         quick(bars, resume=True, **(options | {"expert_iterations": 20}))
 
 
+def test_no_other_method_begins_in_the_folder_of_an_expert(bars, tmp_path):
+    quick(bars, expert_iterations=10, temperature=1, checkpoint=tmp_path)
+    with pytest.raises(InputError, match="holds a checkpoint: resume it"):
+        distill(bars, 6, "ridge", checkpoint=tmp_path, network=user_networks.plain, device="cpu", show_progress=False)
+
+
 def test_experts_whose_logits_become_nan_are_reported(network, problem):
     normalise = lambda images: images.float() * torch.nan  # noqa: E731
     with pytest.raises(InputError, match="an expert's logits became NaN"):

@@ -12,7 +12,7 @@ from torch.func import jvp
 from torch.nn.functional import cross_entropy, local_response_norm
 
 from labeldistill import load, train_full
-from labeldistill.data import Dataset, InputError, normalisation, split
+from labeldistill.data import Dataset, InputError, normalisation, random_layers, split
 from labeldistill.distillers import METHODS, Batch, State
 from labeldistill.evaluation import Exam, train_epochs
 from labeldistill.gradients import ridge_label_gradient, second_order_label_gradient
@@ -174,6 +174,8 @@ def test_xavier(name):
 
 def test_a_factory_is_found_by_its_name_if_it_has_one():
     assert find_factory(name_of(alexnet)) is alexnet and find_factory(name_of(LocalResponseNorm)) is LocalResponseNorm
+    assert name_of(partial(alexnet, lrn=alexnet)) == "partial(labeldistill.networks:alexnet, lrn=labeldistill.networks:alexnet)"
+    assert name_of(partial(alexnet, object())) == "partial(labeldistill.networks:alexnet, <object object>)"  # in every process
     bound = partial(alexnet, lrn="identity")
     assert name_of(bound) == "partial(labeldistill.networks:alexnet, lrn='identity')" != name_of(partial(alexnet, lrn="plain"))
     for nameless in (bound, lambda **size: alexnet(**size)):
@@ -328,6 +330,17 @@ def test_random_layers_are_seeded(few_digits):
 
     runs = [train_full(few_digits, dropping, 2, device="cpu", show_progress=False) for _ in range(2)]
     assert torch.equal(flat_parameters(runs[0].module), flat_parameters(runs[1].module))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_random_layers_are_seeded_on_a_gpu():
+    x = torch.ones(1000, device="cuda")
+    with random_layers(0, "a"):
+        first = torch.nn.functional.dropout(x)
+    outside = torch.cuda.get_rng_state()
+    with random_layers(0, "a"):
+        again = torch.nn.functional.dropout(x)
+    assert torch.equal(first, again) and torch.equal(outside, torch.cuda.get_rng_state())
 
 
 def test_accuracy_is_that_of_the_test_part(few_digits):

@@ -171,11 +171,11 @@ def test_sets_that_share_a_run_count_once(tmp_path):
         (a_cell(table="table17", section=None, row="MNIST (DD RR)"), None),
     ],
 )
-def test_every_scenario_has_its_row_of_table_6(cell, expected):
+def test_spreads_are_those_of_rows_of_table_6(cell, expected):
     assert comparison.spread_row(cell) == expected
 
 
-def test_scenarios_are_rows_of_table_6(all_cells):
+def test_every_row_of_table_6_is_the_spread_of_some_cell(all_cells):
     rows = {cell.row for cell in cells("table6", "paper")}
     assert {comparison.spread_row(cell) for cell in all_cells} == rows | {None}
 

@@ -1,7 +1,6 @@
 """Options of the runs: how base examples are chosen, how much of the target is used, both kinds of accuracy."""
 
 import json
-from contextlib import suppress
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from labeldistill.catalogue import load
 from labeldistill.cli import main
 from labeldistill.data import Dataset, InputError, Normalisation, Split, split
 from labeldistill.evaluation import Evaluation, Exam
-from labeldistill.runs import OUTER_BATCH, shorten
+from labeldistill.runs import OUTER_BATCH, Opening, Scene, make_schedule, shorten
 
 
 def tiny(channels, image_size, classes):
@@ -158,10 +157,53 @@ def test_the_layer_that_was_named_is_remembered():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "network_for", note)
-        for network, layer in ((None, "3"), (learned.network, "3"), ("lenet", None)):
-            with suppress(InputError):  # a nameless network is not found again
-                evaluate(learned, network=network, models=1, device="cpu", show_progress=False)
+        for network, layer in ((None, "3"), (learned.network, "3"), (tiny, "3"), ("lenet", None)):
+            evaluate(learned, network=network, models=1, device="cpu", show_progress=False)
             assert seen.pop()[2] == layer
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"order": "learned"}, "--order learned: none was learned here; wanted: random"),
+        ({"optimizer": lambda parameters: None}, "--optimizer: made a NoneType; wanted"),
+        ({"optimizer": torch.optim.LBFGS}, "--optimizer: made a LBFGS; wanted: .* without a closure"),
+        ({"seed": "a"}, "--seed 'a': must be a whole number"),
+        ({"models": True}, "--models True: must be a whole number"),
+        ({"last_layer": "nope"}, r"--last-layer 'nope': linear layers with 10 outputs are \['3'\]$"),
+        ({"target": torch.zeros(3)}, "--target: is a Tensor; wanted: a known name"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(options, message, labels):
+    with pytest.raises(InputError, match=message):
+        evaluate(labels, models=options.pop("models", 1), device="cpu", show_progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return quick()
+
+
+def test_labels_of_a_network_without_a_name_say_so():
+    learned = quick(network=lambda *size, **sizes: tiny(*size, **sizes))
+    with pytest.raises(InputError, match=r"cannot be found by name.* \(which the labels were made with; others"):
+        evaluate(learned, models=1, device="cpu", show_progress=False)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1.5}, {"base_seed": "a"}, {"base_examples": True}])
+def test_seeds_and_numbers_are_whole(options):
+    with pytest.raises(InputError, match=f"--{next(iter(options)).replace('_', '-')} .*: must be a whole number"):
+        distill("digits", **options)
+
+
+@pytest.mark.parametrize(("method", "least"), [("expert", 1500), ("unrolled", 600), ("ridge", 800)])
+def test_few_data_do_not_mean_few_iterations(method, least):
+    scene = Scene("digits", 10, None, None, tiny, None, 0, "cpu", Opening(None))
+    assert len(scene.split.train) == 1258
+    batch = 128 if method == "expert" else 1024
+    assert make_schedule(scene, method, 10, outer_batch=batch).iterations == least  # of ridge 400 epochs of two
+    assert make_schedule(scene, method, 10, epochs=3, outer_batch=batch).iterations == 3 * -(-1258 // batch)
+    assert make_schedule(scene, method, 10, iterations=7, outer_batch=batch).iterations == 7
 
 
 def test_the_seed_of_the_base_examples_stands_apart():

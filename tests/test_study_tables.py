@@ -471,7 +471,7 @@ def test_what_labels_cost_is_the_mean_over_base_sets():
 def test_cells_whose_students_took_the_most_steps_that_were_tried_are_marked():
     few, most = {("LD", 10, 0): cell("LD", 0, [60.0], 70.0)}, {("LD", 10, 1): cell("LD", 1, [64.0], 71.0, steps=1000)}
     plain, marked = head_to_head_sheet(few, Path()), head_to_head_sheet(few | most, Path())
-    assert plain.remark == "" and "longest training" in marked.remark
+    assert plain.remark == "" and "most steps" in marked.remark
     texts = [dict(sheet.sections[0][1])["LD"][0].text for sheet in (plain, marked)]
     assert texts == ["60.00 ± 0.00 (1)", "62.00 ± 2.83 (2)†"]
 
@@ -520,8 +520,8 @@ def test_kinds_have_notebooks():
 
 
 def test_titles_say_where_stopping_points_come_from():
-    with_points = {name for name, study in STUDIES.items() if "where MNIST's were best" in study.title(DIGITS)}
-    assert not any("where MNIST's" in study.title(study.setting) for study in STUDIES.values())
+    with_points = {name for name, study in STUDIES.items() if "stopping points as for MNIST" in study.title(DIGITS)}
+    assert not any("as for MNIST" in study.title(study.setting) for study in STUDIES.values())
     for name, study in STUDIES.items():
         recipes = [recipe for part in study.parts(MNIST).values() for recipe in part.get("recipes", ())]
         points = {str(recipe["point"]) for recipe in recipes if "point" in recipe}

@@ -448,6 +448,19 @@ def test_experts_labels_for_students_by_sgd_are_chosen_by_students_by_sgd(bars, 
     assert set(seen) == {"sgd"} and learned.optimizer == "sgd"
 
 
+def test_a_choice_for_one_optimiser_does_not_serve_another(bars, tmp_path, monkeypatch):
+    options = {"label_init": "expert", "expert_iterations": 10, "temperature": 1, "checkpoint": tmp_path}
+
+    def stopped(self, *arguments):
+        raise Stop
+
+    monkeypatch.setattr(Loop, "iterate", stopped)
+    with pytest.raises(Stop):
+        quick(bars, **options)
+    with pytest.raises(InputError, match="was made with students' optimizer = None, not sgd"):
+        quick(bars, resume=True, inner_optimizer="sgd", **options)
+
+
 def test_no_expert_is_trained_beside_another_runs_checkpoint(bars, tmp_path, monkeypatch):
     common = {"network": user_networks.plain, "iterations": 2, "checkpoint": tmp_path, "device": "cpu", "show_progress": False}
     distill(bars, COUNT, "ridge", **common)
