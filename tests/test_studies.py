@@ -15,7 +15,7 @@ from labeldistill.distillers import Schedule
 from labeldistill.evaluation import Exam, LinearHead, Student, TrainingSet, evaluate_students
 from labeldistill.experiments import Place, lay_out
 from labeldistill.experts import Trace, load_trace, soften
-from labeldistill.runs import Scene, Wish, make_exam
+from labeldistill.runs import LEAST, Scene, Wish, make_exam
 from labeldistill.studies import (
     AUGMENTATIONS,
     HEAD_TO_HEAD,
@@ -280,6 +280,7 @@ def test_several_experts_cost_as_much_each(scene):
 def test_what_is_charged_is_what_is_done(way, tmp_path, monkeypatch):
     for module in ("evaluation", "experts", "studies"):
         monkeypatch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [40, 80])
+    monkeypatch.setitem(LEAST, "expert", 50)
     parameters = HEAD_TO_HEAD | {"base_examples": 10, "budget": 60_000} | way
     scene, learn = lay_out(parameters, "cpu", 10), learn_by_matching if way["method"] == "matching" else learn_labels
     told = []
