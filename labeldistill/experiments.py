@@ -281,7 +281,7 @@ def run_timing(
     parameters = parameters | {"iterations": None}
     scene, schedule = open_scene(parameters, place)
     computation = learning_computation(scene, parameters["method"], schedule.iterations, parameters["precision"])._asdict()
-    epochs, found = schedule.iterations // -(-len(scene.split.train) // schedule.outer_batch), []
+    epochs, found = schedule.iterations / -(-len(scene.split.train) // schedule.outer_batch), []
     stretches, lengths = epochs / parameters["stretch"], (parameters["stretch"], 2 * parameters["stretch"])
     every = epochs_between_validations(scene.problem(), schedule)
     computation["validate_every"] = min(every, lengths[0])  # as the whole run has them, not the short ones
