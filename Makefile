@@ -1,6 +1,9 @@
 # make quickstart   watch soft labels being learned for a handful of real images (about five minutes on two cores)
-# make test         all tests, the notebooks' own checks, and "export and clean change nothing"
+# make test         the quick tests, the notebooks' own checks, and "export and clean change nothing"
+# make test-slow    the other tests: fault injection, many seeds, kills, clusters, whole pages
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
+# make results      execute nbs/results in place; renew papermill_runs/verdicts.csv and the README's table from the records
+# make records      renew papermill_runs/RECORDS.sha256 after new runs
 # make lock         renew requirements.lock from settings.ini
 #
 # Each of them makes its own .venv first, if need be.
@@ -16,7 +19,7 @@ TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test notebooks unit prepare lint lock install
+.PHONY: quickstart test test-slow notebooks unit prepare lint lock install results records
 
 install: $(VENV)/installed
 
@@ -40,7 +43,13 @@ notebooks: install
 	nbdev_test --n_workers 1
 
 unit: install
-	pytest
+	pytest -m "not slow"
+
+test-slow: install
+	OMP_NUM_THREADS=1 pytest -m slow
+
+records:
+	cd papermill_runs && git ls-files 'results/*/*/result.json' | LC_ALL=C sort | xargs sha256sum > RECORDS.sha256
 
 lint: install
 	ruff check .
@@ -49,6 +58,10 @@ prepare: install
 	@before=$$($(STATE)); nbdev_export && nbdev_clean && python nbs/readme.py && \
 	test "$$before" = "$$($(STATE))" || \
 		(git status --short -- $(TRACKED) && echo 'the notebooks had not been exported, cleaned or rendered: now they are, commit them' && false)
+
+results: install
+	python -c 'from pathlib import Path; from labeldistill.reproduce.render import renew; renew(Path.cwd())'
+	nbdev_clean && python nbs/readme.py
 
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -14,11 +14,10 @@ import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from iterations import Setting, iteration, operations
+from iterations import BENCHED, Setting, iteration, operations
 from measure import alternate, own_process, parser, peak_bytes, report, words
 
-from labeldistill.distillers import METHODS
-from labeldistill.networks import PRECISIONS, Computation
+from labeldistill.networks.compute import PRECISIONS, Computation
 
 SERIES = {
     "base_examples": [10, 100, 500, 1000, 5000],
@@ -36,7 +35,7 @@ def point(method: str, series: str, value: int, computation: Computation) -> Set
 
 def rows(options: argparse.Namespace) -> Iterator[dict]:
     "One row for each point of each series and method."
-    for series, method in itertools.product(options.series, METHODS):
+    for series, method in itertools.product(options.series, BENCHED):
         settings = {value: point(method, series, value, Computation(options.precision)) for value in SERIES[series]}
         with ExitStack() as processes:
             begin = lambda setting: processes.enter_context(own_process(options.threads, iteration, setting))  # noqa: E731
@@ -50,7 +49,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
                 "method": method,
                 "precision": options.precision,
                 "threads": options.threads,
-                "inner_batch": setting.schedule.inner_batch,
+                "inner_batch": setting.inner_batch,
                 "clock_ms": 1e3 * times[value].clock,
                 "processor_ms": 1e3 * times[value].processor,
                 "peak_mb": peak_bytes(iterate) / 1e6,

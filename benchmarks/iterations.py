@@ -30,11 +30,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from labeldistill.base import inner_batch_size
-from labeldistill.data import Normalisation
-from labeldistill.distillers import METHODS, Loop, Problem, Schedule, epoch_draws, start
-from labeldistill.evaluation import Exam
-from labeldistill.networks import Computation, keep_memory, make_network
+from labeldistill.config import METHODS, Schedule, Task
+from labeldistill.data.base import BaseSet, inner_batch_size
+from labeldistill.data.datasets import Dataset, Normalisation, Split
+from labeldistill.methods.distiller import Distiller
+from labeldistill.methods.loop import Loop, epoch_indices, start
+from labeldistill.networks.compute import Computation, disable_malloc_trim
+from labeldistill.networks.network import make_network
+from labeldistill.task import LoadedTask
+
+BENCHED = ("ridge", "second-order")  # the paper's methods, whose naive forms are in naive.py
 
 
 class Setting(NamedTuple):
@@ -50,33 +55,49 @@ class Setting(NamedTuple):
     channels: int = 1
 
     @property
-    def schedule(self) -> Schedule:
-        return Schedule(10**9, self.outer_batch, inner_batch_size(self.base_examples, self.classes))
+    def inner_batch(self) -> int:
+        return inner_batch_size(self.base_examples, self.classes)
 
 
-def noise_problem(setting: Setting) -> Problem:
-    "Random images, four outer batches of them."
+def noise_task(setting: Setting) -> LoadedTask:
+    "Random images, four outer batches of them, and random base images."
     rng, shape = torch.Generator().manual_seed(0), (setting.channels, setting.image_size, setting.image_size)
-    count = 4 * setting.outer_batch
-    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=rng)
-    targets = torch.randint(0, setting.classes, (count,), generator=rng)
+    count, base = 4 * setting.outer_batch, setting.base_examples
+    images = torch.randint(0, 256, (count + base, *shape), dtype=torch.uint8, generator=rng)
+    labels = torch.randint(0, setting.classes, (count + base,), generator=rng)
+    data = Dataset("noise", images, labels, tuple(map(str, range(setting.classes))))
     normalise = Normalisation((0.5,) * setting.channels, (0.25,) * setting.channels)
-    base = torch.randn(setting.base_examples, *shape, generator=rng)
-    return Problem(base, images, targets, normalise, Exam(images, targets, normalise), setting.classes)
+    return LoadedTask(
+        config=Task(data),
+        target=data,
+        split=Split(torch.arange(count), torch.arange(count), torch.arange(0)),
+        pool=BaseSet(data, torch.arange(count, count + base)),
+        network=make_network(setting.network, setting.channels, setting.image_size, setting.classes),
+        normalise=normalise,
+        device=torch.device("cpu"),
+        count=base,
+        schedule=Schedule(iterations=10**9, outer_batch=setting.outer_batch),
+        computation=setting.computation,
+    )
+
+
+def noise_distiller(setting: Setting) -> tuple[LoadedTask, Distiller]:
+    "Random images, and the method built for them."
+    task = noise_task(setting)
+    return task, METHODS[setting.method]().build(task)
 
 
 def iteration(setting: Setting) -> Callable[[], None]:
     "One iteration of the package, with all that `labeldistill distill` does around it."
-    keep_memory()
-    problem = noise_problem(setting)
-    network = make_network(setting.network, setting.channels, setting.image_size, setting.classes)
-    method = METHODS[setting.method](network, computation=setting.computation)
-    loop, state = Loop(problem, method, setting.schedule, 0), start(problem, method, 0).state
-    draws = itertools.chain.from_iterable(epoch_draws(problem, setting.schedule, 0, epoch) for epoch in itertools.count())
+    disable_malloc_trim()
+    task, distiller = noise_distiller(setting)
+    loop, state = Loop(task, distiller, 0), start(task, distiller, 0).state
+    epochs = (epoch_indices(task, 0, epoch, task.inner_batch) for epoch in itertools.count())
+    indices = itertools.chain.from_iterable(epochs)
 
     def iterate() -> None:
         nonlocal state
-        state, _ = loop.iterate(state, loop.next_learner(state), next(draws))
+        state, _ = loop.iterate(state, loop.next_network(state), next(indices))
 
     return iterate
 
@@ -88,11 +109,11 @@ def textbook(setting: Setting) -> nn.Sequential:
 
 def naive_iteration(setting: Setting) -> Callable[[], None]:
     "One iteration of the naive form, with its loader that decodes image by image."
-    problem = noise_problem(setting)
-    pictures = naive.Pictures(problem.images, problem.targets, problem.normalise)
+    task = noise_task(setting)
+    pictures = naive.Pictures(task.train.images, task.train.labels, task.normalise)
     batches = naive.endless(DataLoader(pictures, batch_size=setting.outer_batch, shuffle=True))
     form = naive.NAIVE[setting.method]
-    distiller = form(textbook(setting), problem.base_images, setting.classes, setting.schedule.inner_batch)
+    distiller = form(textbook(setting), task.base_images, setting.classes, task.inner_batch)
     return lambda: distiller.step(*next(batches))
 
 
@@ -121,7 +142,7 @@ def operations(setting: Setting) -> float:
     with FlopCounterMode(display=False) as backward:
         output.sum().backward()
     once, training = forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
-    outer, inner = setting.outer_batch, setting.schedule.inner_batch
+    outer, inner = setting.outer_batch, setting.inner_batch
     if setting.method == "ridge":
         return outer * once + inner * training
     return (outer + inner) * training + inner * 3 * once
@@ -150,7 +171,7 @@ def compare(setting: Setting, options: argparse.Namespace) -> Iterator[dict]:
         yield {
             "network": setting.network,
             "method": setting.method,
-            "form": name,
+            "computation": name,
             "threads": options.threads,
             "rounds": options.rounds,
             "turn": options.turn,
@@ -176,7 +197,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--networks", type=words, default=["lenet"], help=f"of {', '.join(naive.TEXTBOOK)}, with commas between")
-    options.add_argument("--methods", type=words, default=list(METHODS), help="names, with commas between")
+    options.add_argument("--methods", type=words, default=list(BENCHED), help="names, with commas between")
     options.add_argument("--computations", type=words, default=["fp32", "bf16", "fp32+compile", "bf16+compile"], help="see above")
     options.add_argument("--rounds", type=int, default=7, help="turns of each form that count")
     options.add_argument("--turn", type=int, default=1, help="iterations in a turn")

@@ -15,24 +15,22 @@ import itertools
 from collections.abc import Iterator
 
 import torch
-from iterations import Setting, noise_problem
+from iterations import BENCHED, Setting, noise_distiller
 from measure import parser, peak_bytes, report, words
 from naive import TEXTBOOK
 
-from labeldistill.distillers import METHODS, epoch_draws, make_batch, start
-from labeldistill.networks import PRECISIONS, Computation, make_network
+from labeldistill.methods.loop import epoch_indices, make_batch, start
+from labeldistill.networks.compute import PRECISIONS, Computation
 
 
 def peaks(setting: Setting) -> tuple[int, int, int]:
     "Bytes at the peak of an iteration, of ordinary training on both batches, and of inference with the inner step."
-    problem = noise_problem(setting)
-    network = make_network(setting.network, setting.channels, setting.image_size, setting.classes)
-    method = METHODS[setting.method](network, computation=setting.computation)
-    state, batch = start(problem, method, 0).state, make_batch(problem, epoch_draws(problem, setting.schedule, 0, 0)[0])
-    theta = state.learner.theta.clone().requires_grad_()
+    task, distiller = noise_distiller(setting)
+    state, batch = start(task, distiller, 0).state, make_batch(task, epoch_indices(task, 0, 0, task.inner_batch)[0])
+    theta = state.train_state.theta.clone().requires_grad_()
 
     def loss(images: torch.Tensor) -> torch.Tensor:
-        return method.function(theta, images).square().mean()
+        return distiller.function(theta, images).square().mean()
 
     def training_step() -> tuple:
         return torch.autograd.grad(loss(batch.outer_images), theta), torch.autograd.grad(loss(batch.images), theta)
@@ -43,7 +41,7 @@ def peaks(setting: Setting) -> tuple[int, int, int]:
             loss(batch.outer_images)
         return torch.autograd.grad(waiting, theta)
 
-    functions = (lambda: method.step(state, batch)), training_step, inference_and_inner_step
+    functions = (lambda: distiller.step(state, batch, distiller.optimizer.update)), training_step, inference_and_inner_step
     for function in functions:
         function()  # libraries set themselves up
     return tuple(map(peak_bytes, functions))
@@ -52,7 +50,7 @@ def peaks(setting: Setting) -> tuple[int, int, int]:
 def rows(options: argparse.Namespace) -> Iterator[dict]:
     "One row for each network, method and precision."
     torch.set_num_threads(options.threads)
-    for network, name, precision in itertools.product(options.networks, METHODS, options.precisions):
+    for network, name, precision in itertools.product(options.networks, BENCHED, options.precisions):
         channels, size = (1, 28) if network == "lenet" else (3, 32)
         computation = Computation(precision)
         setting = Setting(network, name, computation, outer_batch=options.outer_batch, image_size=size, channels=channels)

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from labeldistill.data import Normalisation
-from labeldistill.labels import to_distribution
-from labeldistill.networks import resnet14
+from labeldistill.data.datasets import Normalisation
+from labeldistill.methods.optimizers import to_distribution
+from labeldistill.networks.zoo import resnet14
 
 
 def textbook_lenet(channels: int, image_size: int, classes: int) -> nn.Sequential:
@@ -88,15 +88,18 @@ class Distiller:
 
 
 class SecondOrder(Distiller):
-    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> None:
+    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # loss and logits on these images
         parameters = dict(self.module.named_parameters())
         inner = cross_entropy(self.module(self.base[rows]), self.labels[rows])
         gradients = torch.autograd.grad(inner, parameters.values(), create_graph=True)
         ahead = {name: p - 0.01 * g for (name, p), g in zip(parameters.items(), gradients, strict=True)}
-        self.step_labels(cross_entropy(functional_call(self.module, ahead, (images,)), targets))
+        logits = functional_call(self.module, ahead, (images,))
+        loss = cross_entropy(logits, targets)
+        self.step_labels(loss)
         self.model_adam.zero_grad()
         inner.backward()
         self.model_adam.step()
+        return loss, logits
 
 
 class Ridge(Distiller):
@@ -110,17 +113,20 @@ class Ridge(Distiller):
         z = self.module(images)
         return torch.cat([z, z.new_ones(len(z), 1)], dim=1)
 
-    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> None:
+    def learn(self, rows: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # loss and logits on these images
         z = self.features(self.base[rows])
         local = z.T @ torch.inverse(z @ z.T + torch.eye(len(z), dtype=z.dtype)) @ self.labels[rows]
         weights = 0.99 * self.weights + 0.01 * local
-        self.step_labels(cross_entropy(self.scale * self.features(images) @ weights, targets))
+        logits = self.scale * self.features(images) @ weights
+        loss = cross_entropy(logits, targets)
+        self.step_labels(loss)
         self.model_adam.zero_grad()
         self.scale_adam.zero_grad()
         cross_entropy(self.scale * self.features(self.base[rows]) @ weights, self.labels[rows].detach()).backward()
         self.model_adam.step()
         self.scale_adam.step()
         self.weights = weights.detach()
+        return loss, logits
 
 
 NAIVE = {"second-order": SecondOrder, "ridge": Ridge}

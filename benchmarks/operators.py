@@ -14,12 +14,11 @@ import itertools
 from collections.abc import Iterator
 
 import torch
-from iterations import Setting, iteration
+from iterations import BENCHED, Setting, iteration
 from measure import parser, report, words
 from naive import TEXTBOOK
 
-from labeldistill.distillers import METHODS
-from labeldistill.networks import PRECISIONS, Computation
+from labeldistill.networks.compute import PRECISIONS, Computation
 
 KINDS = {  # words that occur in operators' names; the first kind that fits
     "convolutions": ("conv",),
@@ -49,7 +48,7 @@ def shares(setting: Setting, rounds: int) -> dict[str, float]:
 def rows(options: argparse.Namespace) -> Iterator[dict]:
     "One row for each network, method and precision."
     torch.set_num_threads(options.threads)
-    for network, method, precision in itertools.product(options.networks, METHODS, options.precisions):
+    for network, method, precision in itertools.product(options.networks, BENCHED, options.precisions):
         channels, size = (1, 28) if network == "lenet" else (3, 32)
         setting = Setting(network, method, Computation(precision), image_size=size, channels=channels)
         yield {"network": network, "method": method, "precision": precision, **shares(setting, options.rounds)}

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from iterations import BENCHED
 from measure import numbers, parser, report
 
-from labeldistill.distillers import METHODS, Loop, Method, Problem, Schedule, epoch_draws, map_tensors, start
-from labeldistill.runs import Opening, Scene
+from labeldistill.config import METHODS, Schedule, Task
+from labeldistill.methods.distiller import Distiller
+from labeldistill.methods.loop import Loop, epoch_indices, start
+from labeldistill.methods.trees import map_tensors
+from labeldistill.task import LoadedTask, load_task
 
 LOOKS = [1, 10, 20, 50, 100, 200]  # iterations after which labels are compared
 OUTER, INNER = 128, 10
@@ -28,35 +32,37 @@ def in_type(tree, dtype: torch.dtype):
     return map_tensors(lambda x: x.to(dtype) if x.dtype == torch.float32 else x, tree)
 
 
-def labels_at_looks(problem: Problem, method: Method, dtype: torch.dtype, seed: int, size: float) -> list[torch.Tensor]:
+def labels_at_looks(task: LoadedTask, distiller: Distiller, dtype: torch.dtype, seed: int, size: float) -> list[torch.Tensor]:
     "Labels after each of `LOOKS` iterations."
-    loop = Loop(problem, method, Schedule(LOOKS[-1], OUTER, INNER), seed)
-    state = in_type(start(problem, method, seed).state, dtype)
-    noise = size * torch.randn(state.learner.theta.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    state = state._replace(learner=state.learner._replace(theta=state.learner.theta + noise.to(dtype)))
-    fresh = in_type(loop.next_learner(state), dtype)
-    epochs = (epoch_draws(problem, loop.schedule, seed, epoch) for epoch in itertools.count())
-    draws = (draw for draw in itertools.chain.from_iterable(epochs) if len(draw.portion) == OUTER)
+    loop, state = Loop(task, distiller, seed), in_type(start(task, distiller, seed).state, dtype)
+    theta = state.train_state.theta
+    noise = size * torch.randn(theta.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    state = state._replace(train_state=state.train_state._replace(theta=theta + noise.to(dtype)))
+    fresh = in_type(loop.next_network(state), dtype)
+    epochs = (epoch_indices(task, seed, epoch, INNER) for epoch in itertools.count())
+    indices = (picked for picked in itertools.chain.from_iterable(epochs) if len(picked.outer_rows) == OUTER)
     seen = []
-    for draw in itertools.islice(draws, LOOKS[-1]):
-        state, _ = loop.iterate(state, fresh, draw)
-        seen.append(state.learned)
+    for picked in itertools.islice(indices, LOOKS[-1]):
+        state, _ = loop.iterate(state, fresh, picked)
+        seen.append(state.params)
     return [seen[look - 1] for look in LOOKS]
+
+
+def typed_task(seed: int, dtype: torch.dtype) -> LoadedTask:
+    "Ten digits that teach digits, their images in that type."
+    task = load_task(Task("digits", base_examples=INNER), seed, "cpu")
+    normalise = task.normalise
+    task = replace(task, schedule=Schedule(iterations=LOOKS[-1], outer_batch=OUTER))
+    return replace(task, normalise=lambda images: normalise(images).to(dtype))
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict]:
     "One row for each seed, method, type and number of iterations."
     torch.set_num_threads(options.threads)
-    for seed, name, dtype in itertools.product(options.seeds, METHODS, (torch.float32, torch.float64)):
-        scene = Scene("digits", INNER, None, True, "lenet", None, seed, "cpu", Opening(None))
-        problem, normalise = scene.problem(), scene.normalise
-        problem = replace(
-            problem,
-            base_images=problem.base_images.to(dtype),
-            normalise=lambda images, dtype=dtype, normalise=normalise: normalise(images).to(dtype),
-        )
-        method = METHODS[name](scene.network)
-        runs = [labels_at_looks(problem, method, dtype, seed, size) for size in (0.0, options.size)]
+    for seed, name, dtype in itertools.product(options.seeds, BENCHED, (torch.float32, torch.float64)):
+        task = typed_task(seed, dtype)
+        distiller = METHODS[name]().build(task)
+        runs = [labels_at_looks(task, distiller, dtype, seed, size) for size in (0.0, options.size)]
         for look, a, b in zip(LOOKS, *runs, strict=True):
             yield {
                 "method": name,

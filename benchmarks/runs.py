@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterator
 
 import torch
+from iterations import BENCHED
 from measure import numbers, parser, report, words
 
-from labeldistill.catalogue import load
-from labeldistill.distillers import METHODS
-from labeldistill.networks import PRECISIONS
-from labeldistill.runs import distill, evaluate
+from labeldistill.api import distill, evaluate
+from labeldistill.config import METHODS, Compute, Schedule, Task
+from labeldistill.data.catalog import load
+from labeldistill.networks.compute import PRECISIONS
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict]:
@@ -30,24 +31,24 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
     torch.set_num_threads(options.threads)
     target = load(options.target)
     for seed, method, precision in itertools.product(options.seeds, options.methods, options.precisions):
-        same = {"precision": precision, "compile": options.compile, "device": "cpu", "seed": seed, "show_progress": False}
-        length = {"iterations": options.iterations, "epochs": options.epochs}
+        same = {"compute": Compute("cpu", precision, options.compile), "seed": seed, "progress": False}
+        task, schedule = Task(target, options.base_examples), Schedule(epochs=options.epochs, iterations=options.iterations)
         began = time.perf_counter(), time.process_time()
-        distilled = distill(target, options.base_examples, method, **length, **same)
+        labels = distill(task, METHODS[method](), schedule=schedule, **same)
         learned = time.perf_counter(), time.process_time()
-        evaluation = evaluate(distilled, target, models=options.models, **same)
+        evaluation = evaluate(labels, target, models=options.models, **same)
         yield {
             "target": options.target,
             "base_examples": options.base_examples,
             "method": method,
-            "precision": distilled.settings["precision"],
+            "precision": labels.settings["precision"],
             "seed": seed,
-            "iterations": distilled.settings["iterations"],
+            "iterations": labels.settings["iterations"],
             "distill_s": learned[0] - began[0],
             "distill_processor_s": learned[1] - began[1],
             "test_s": time.perf_counter() - learned[0],
             "test_processor_s": time.process_time() - learned[1],
-            "steps": distilled.steps,
+            "steps": labels.student.steps,
             "models": options.models,
             "accuracy": evaluation.accuracy_mean,
             "accuracy_std": evaluation.accuracy_std,
@@ -60,7 +61,7 @@ def main() -> None:
     options.add_argument("--base-examples", type=int, default=10, help="N")
     options.add_argument("--iterations", type=int, help="length of a distillation")
     options.add_argument("--epochs", type=int, help="the same in passes over the training part")
-    options.add_argument("--methods", type=words, default=list(METHODS), help="names, with commas between")
+    options.add_argument("--methods", type=words, default=list(BENCHED), help="names, with commas between")
     options.add_argument("--precisions", type=words, default=list(PRECISIONS), help="fp32, bf16, auto")
     options.add_argument("--seeds", type=numbers, default=[1], help="numbers, with commas between")
     options.add_argument("--models", type=int, default=5, help="test networks of each run")

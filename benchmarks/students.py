@@ -17,69 +17,72 @@ from contextlib import ExitStack
 
 import naive
 import torch
-from iterations import Setting, named, noise_problem, textbook
+from iterations import Setting, named, noise_task, textbook
 from measure import alternate, own_process, parser, report, words
 from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from labeldistill.distillers import Problem
-from labeldistill.evaluation import HEADS, TrainingSet, evaluate_students
-from labeldistill.labels import adam_start, adam_step, uniform_labels
-from labeldistill.networks import Computation, Functional, flat_parameters, keep_memory, make_network
+from labeldistill.methods.optimizers import adam_init, adam_update
+from labeldistill.networks.compute import Computation, disable_malloc_trim
+from labeldistill.networks.functional import Functional, flat_parameters
+from labeldistill.task import LoadedTask
+from labeldistill.training.evaluation import evaluate_students
+from labeldistill.training.heads import HEADS
+from labeldistill.training.training_set import TrainingSet, uniform_labels
 
 
-def problem_of(examples: int) -> tuple[Setting, Problem]:
+def task_of(examples: int) -> tuple[Setting, LoadedTask]:
     "Random images, so many of them to test on."
     setting = Setting("lenet", "second-order", outer_batch=-(-examples // 4))
-    return setting, noise_problem(setting)
+    return setting, noise_task(setting)
 
 
 def package_test(computation: Computation, models: int, steps: int, examples: int) -> Callable[[], None]:
     "The test by the package."
-    keep_memory()
-    setting, problem = problem_of(examples)
-    head = HEADS["linear"](make_network("lenet", 1, 28, setting.classes), "cpu", computation)
+    disable_malloc_trim()
+    setting, task = task_of(examples)
+    head = HEADS["linear"](task.network, "cpu", computation)
     labels = uniform_labels(setting.base_examples, setting.classes)
-    data = TrainingSet(problem.base_images, labels, setting.schedule.inner_batch)
-    return lambda: evaluate_students(head, "adam", data, problem.validation, steps, models, 0, show_progress=False)
+    data = TrainingSet(task.base_images, labels, task.inner_batch)
+    return lambda: evaluate_students(head, "adam", data, task.validation, steps, models, 0, show_progress=False)
 
 
 def naive_test(models: int, steps: int, examples: int) -> Callable[[], None]:
     "The same in the naive form."
-    setting, problem = problem_of(examples)
-    pictures = naive.Pictures(problem.images, problem.targets, problem.normalise)
+    setting, task = task_of(examples)
+    pictures = naive.Pictures(task.train.images, task.train.labels, task.normalise)
     labels, loader = uniform_labels(setting.base_examples, setting.classes), DataLoader(pictures, batch_size=1024)
-    inner = setting.schedule.inner_batch
+    inner = task.inner_batch
 
     def test() -> None:
         for _ in range(models):
-            naive.test_model(textbook(setting), problem.base_images, labels, inner, steps, loader)
+            naive.test_model(textbook(setting), task.base_images, labels, inner, steps, loader)
 
     return test
 
 
 def together_test(models: int, steps: int, examples: int) -> Callable[[], None]:
     "The same with all networks in one computation, their parameters stacked."
-    keep_memory()
-    setting, problem = problem_of(examples)
-    network = make_network("lenet", 1, 28, setting.classes)
-    function, inner = Functional(network.build(0)), setting.schedule.inner_batch
+    disable_malloc_trim()
+    setting, task = task_of(examples)
+    function, inner = Functional(task.network.build(0)), task.inner_batch
     labels = uniform_labels(setting.base_examples, setting.classes)
 
     def loss(theta: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(function(theta, images), targets)
 
     def test() -> None:
-        thetas = torch.stack([flat_parameters(network.build(seed)) for seed in range(models)])
-        adam = adam_start(thetas)
+        thetas = torch.stack([flat_parameters(task.network.build(seed)) for seed in range(models)])
+        adam = adam_init(thetas)
         for rows in torch.rand(steps, models, setting.base_examples).argsort(dim=2)[:, :, :inner]:
-            gradients = vmap(grad(loss))(thetas, problem.base_images[rows], labels[rows])
-            thetas, adam = adam_step(thetas, gradients, adam)
+            gradients = vmap(grad(loss))(thetas, task.base_images[rows], labels[rows])
+            step, adam = adam_update(gradients, adam)
+            thetas = thetas + step
         with torch.no_grad():
-            for images in problem.images.split(1000):
-                vmap(function, (0, None))(thetas, problem.normalise(images)).argmax(2)
+            for images in task.train.images.split(1000):
+                vmap(function, (0, None))(thetas, task.normalise(images)).argmax(2)
 
     return test
 
@@ -95,7 +98,9 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
         times = alternate(functions, options.rounds)
     for name, seen in times.items():
         yield {
-            "form": name,
+            "network": "lenet",
+            "head": "linear",
+            "computation": name,
             "threads": options.threads,
             "models": options.models,
             "steps": options.steps,

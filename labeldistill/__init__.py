@@ -8,30 +8,65 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 PUBLIC = {
-    "DistilledDataset": "artefact",
-    "Dataset": "data",
-    "Evaluation": "evaluation",
-    "InputError": "data",
-    "LeNet": "networks",
-    "baseline": "runs",
-    "datasets": "runs",
-    "distill": "runs",
-    "evaluate": "runs",
-    "load": "catalogue",
-    "load_distilled": "artefact",
-    "show": "runs",
-    "train_full": "runs",
+    "Compute": "config",
+    "Dataset": "data.datasets",
+    "DatasetDistillation": "config",
+    "DistilledDataset": "artifact",
+    "Distiller": "methods.distiller",
+    "Evaluation": "training.evaluation",
+    "Event": "methods.loop",
+    "Expert": "config",
+    "InputError": "utils",
+    "LeNet": "networks.zoo",
+    "Method": "config",
+    "Ridge": "config",
+    "Schedule": "config",
+    "SecondOrder": "config",
+    "Student": "config",
+    "Task": "config",
+    "TrajectoryMatching": "config",
+    "Unrolled": "config",
+    "datasets": "api",
+    "distill": "api",
+    "evaluate": "api",
+    "load": "data.catalog",
+    "load_distilled": "artifact",
+    "setting": "config",
+    "show": "api",
+    "train_full": "api",
+    "true_labels": "api",
 }
 
 __all__ = ["__version__", *PUBLIC]
 
-if TYPE_CHECKING:
-    from labeldistill.artefact import DistilledDataset, load_distilled
-    from labeldistill.catalogue import load
-    from labeldistill.data import Dataset, InputError
-    from labeldistill.evaluation import Evaluation
-    from labeldistill.networks import LeNet
-    from labeldistill.runs import baseline, datasets, distill, evaluate, show, train_full
+if TYPE_CHECKING:  # `as`: exported, as type checkers have it
+    from labeldistill.api import datasets as datasets
+    from labeldistill.api import distill as distill
+    from labeldistill.api import evaluate as evaluate
+    from labeldistill.api import show as show
+    from labeldistill.api import train_full as train_full
+    from labeldistill.api import true_labels as true_labels
+    from labeldistill.artifact import DistilledDataset as DistilledDataset
+    from labeldistill.artifact import load_distilled as load_distilled
+    from labeldistill.config import Compute as Compute
+    from labeldistill.config import DatasetDistillation as DatasetDistillation
+    from labeldistill.config import Expert as Expert
+    from labeldistill.config import Method as Method
+    from labeldistill.config import Ridge as Ridge
+    from labeldistill.config import Schedule as Schedule
+    from labeldistill.config import SecondOrder as SecondOrder
+    from labeldistill.config import Student as Student
+    from labeldistill.config import Task as Task
+    from labeldistill.config import TrajectoryMatching as TrajectoryMatching
+    from labeldistill.config import Unrolled as Unrolled
+    from labeldistill.config import setting as setting
+    from labeldistill.data.catalog import load as load
+    from labeldistill.data.datasets import Dataset as Dataset
+    from labeldistill.methods.distiller import Distiller as Distiller
+    from labeldistill.methods.loop import Event as Event
+    from labeldistill.networks.zoo import LeNet as LeNet
+    from labeldistill.training.evaluation import Evaluation as Evaluation
+    from labeldistill.utils import InputError as InputError
 
 
 def __getattr__(name: str) -> Any:

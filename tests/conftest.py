@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from labeldistill.data import Dataset
+from labeldistill.data.datasets import Dataset
 
 settings.register_profile("suite", deadline=None, max_examples=25, print_blob=True)
 settings.load_profile("suite")
@@ -86,12 +86,22 @@ def bars_npz(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def few_steps():
+    "Validation looks at students up to 60 steps, not 1,000."
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("training.evaluation", "methods.expert_selection"):
+            patch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [10, 30, 60])
+        yield
+
+
 @pytest.fixture(scope="session")
 def distilled(bars_npz):
     "Labels for six bars, learned in a few ridge iterations. Not to be changed."
-    from labeldistill import distill
+    from labeldistill import Compute, Schedule, Task, distill
 
-    return distill(bars_npz, 6, iterations=8, outer_batch=32, device="cpu", show_progress=False)
+    schedule, compute = Schedule(iterations=8, outer_batch=32), Compute(device="cpu")
+    return distill(Task(bars_npz, base_examples=6), schedule=schedule, compute=compute, progress=False)
 
 
 @pytest.fixture(scope="session")

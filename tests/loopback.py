@@ -6,7 +6,7 @@ import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from labeldistill.downloads import Download
+from labeldistill.data.downloads import Download
 
 
 class Handler(BaseHTTPRequestHandler):

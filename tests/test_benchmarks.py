@@ -16,8 +16,9 @@ import students
 import torch
 from naive import TEXTBOOK
 
-from labeldistill.data import generator
-from labeldistill.networks import Computation, make_network
+from labeldistill.data.streams import generator
+from labeldistill.networks.compute import Computation
+from labeldistill.networks.network import make_network
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def test_operations_are_those_of_the_textbook():
 def test_iterations_are_compared_with_the_naive_form():
     options = Namespace(networks=["lenet"], methods=["ridge"], computations=["fp32"], rounds=1, turn=1, threads=1)
     naive, ours = iterations.rows(options)
-    assert (naive["form"], ours["form"]) == ("naive", "fp32") and naive["clock_ratio"] == 1
+    assert (naive["computation"], ours["computation"]) == ("naive", "fp32") and naive["clock_ratio"] == 1
     assert ours["clock_ratio"] == pytest.approx(naive["clock_ms"] / ours["clock_ms"])
     assert all(0 < row["share_of_matmul"] for row in (naive, ours))
     assert iterations.named("bf16+compile") == Computation("bf16", True)
@@ -107,7 +108,7 @@ def test_growth_has_a_row_for_each_point(monkeypatch):
 
 def test_students_are_timed_in_all_forms():
     rows = list(students.rows(Namespace(computations=["fp32"], models=1, steps=2, examples=40, rounds=1, threads=1)))
-    assert [row["form"] for row in rows] == ["naive", "fp32, together", "fp32"]
+    assert [row["computation"] for row in rows] == ["naive", "fp32, together", "fp32"]
     assert all(row["clock_s"] > 0 for row in rows)
 
 

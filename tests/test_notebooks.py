@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from labeldistill import load_distilled
-from labeldistill.suite import KINDS
+from labeldistill.reproduce.records import read_record
+from labeldistill.reproduce.runs import EXPERIMENTS, new_run, to_parameters
 
 REPOSITORY = Path(__file__).parents[1]
-EXPERIMENTS = sorted((REPOSITORY / "nbs" / "experiments").glob("*.ipynb"))
+NOTEBOOKS = sorted((REPOSITORY / "nbs" / "experiments").glob("*.ipynb"))
 
 
 def parameter_cells(path):
@@ -23,7 +24,7 @@ def parameter_cells(path):
 
 
 def test_there_are_experiment_notebooks():
-    assert {"quickstart.ipynb", *(kind.notebook for kind in KINDS.values())} == {path.name for path in EXPERIMENTS}
+    assert {"quickstart.ipynb", *(kind.notebook for kind in EXPERIMENTS.values())} == {path.name for path in NOTEBOOKS}
 
 
 def test_no_notebook_keeps_warnings_which_name_folders_of_the_machine_that_ran_it():
@@ -33,7 +34,7 @@ def test_no_notebook_keeps_warnings_which_name_folders_of_the_machine_that_ran_i
     assert len(outputs) > 100 and [name for name, output in outputs if output.get("name") == "stderr"] == []
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_experiment_has_one_cell_of_parameters(path):
     (cell,) = parameter_cells(path)
     assert cell["cell_type"] == "code" and "folder: str" in "".join(cell["source"])
@@ -50,8 +51,8 @@ def test_the_parameters_tag_survives_nbdev_clean(tmp_path, environment):
     cleaner = Path(sys.executable).with_name("nbdev_clean")
     done = subprocess.run([cleaner, "--fname", "nbs/experiments"], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(copies) == len(EXPERIMENTS)
-    for copy, original in zip(copies, EXPERIMENTS, strict=True):
+    assert len(copies) == len(NOTEBOOKS)
+    for copy, original in zip(copies, NOTEBOOKS, strict=True):
         assert "dirt" not in copy.read_text(encoding="utf-8")
         assert [cell["source"] for cell in parameter_cells(copy)] == [cell["source"] for cell in parameter_cells(original)]
 
@@ -69,22 +70,21 @@ class Running:
     def __init__(self, name, folder, environment, **parameters):
         self.results = folder / "results"
         self.results.mkdir()
-        given = {"folder": self.results, "models": 1, **parameters}
-        options = [part for key, value in given.items() for part in ("-p", key, str(value))]
+        given = json.dumps({"folder": str(self.results), **parameters})
         notebooks = REPOSITORY / "nbs" / "experiments" / f"{name}.ipynb", self.results / "run.ipynb"
         private = {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
         self.said = open(folder / "said.txt", "w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "papermill", "--no-progress-bar", "--start-timeout", "300", *notebooks, *options],
+            [sys.executable, "-m", "papermill", "--no-progress-bar", "--start-timeout", "300", *notebooks, "-y", given],
             **{"stdout": self.said, "stderr": subprocess.STDOUT, "cwd": folder, "env": environment | private},
         )
 
     def record(self):
-        "What it wrote as its last act."
+        "What it is, and what it wrote as its last act."
         status = self.process.wait(timeout=600)
         self.said.seek(0)
         assert status == 0, self.said.read()[-3000:]
-        return json.loads((self.results / "result.json").read_text())
+        return read_record(self.results)
 
     def end(self):
         if self.process.poll() is None:
@@ -97,11 +97,16 @@ class Running:
 def running(bars_npz, tmp_path_factory):
     "Quickstart and two kinds of run, side by side."
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    own = {"target": bars_npz, "base_examples": 6}
+    own = {"target": str(bars_npz), "base_examples": 6, "test": {"models": 1}}
     experiments = {
-        "quickstart": {"iterations": 3, "outer_batch": 32},
-        "distill": {**own, "iterations": 3, "outer_batch": 32, "method": "second-order"},
-        "baseline": {**own, "label_smoothing": 0.1},
+        "quickstart": {"iterations": 3, "outer_batch": 32, "models": 1},
+        "distill": {
+            **own,
+            "schedule": {"iterations": 3, "outer_batch": 32},
+            "method": "second-order",
+            "options": {"inner_lr": 0.001},
+        },
+        "baseline": {**own, "options": {"smoothing": 0.1}},
     }
     started = {
         name: Running(name, tmp_path_factory.mktemp(name), environment, **parameters) for name, parameters in experiments.items()
@@ -111,16 +116,16 @@ def running(bars_npz, tmp_path_factory):
         experiment.end()
 
 
-def check_record(record, **parameters):
-    assert parameters.items() <= record["parameters"].items()
-    assert len(record["parameters_sha256"]) == 64 and record["seconds"] > 0
-    assert {"labeldistill", "torch", "torchvision"} <= record["versions"].keys()
+def check_record(record, **sections):
+    assert sections.items() <= record.spec.items()
+    assert record.facts["seconds"] > 0 and len(record.facts["notebook_sha256"]) == 64
+    assert {"labeldistill", "torch", "torchvision"} <= record.facts["versions"].keys()
 
 
 def test_quickstart_writes_table_pictures_labels_and_record(running):
     record, folder = running["quickstart"].record(), running["quickstart"].results
-    check_record(record, iterations=3, outer_batch=32, models=1)
-    rows = record["results"]["rows"]
+    check_record(record, kind="quickstart", iterations=3, outer_batch=32, models=1)
+    rows = record.results["rows"]
     assert [row["labels"] for row in rows] == [*["true", "true, smoothed"] * 2, "learned, second-order", *["learned, ridge"] * 2]
     assert all(len(row["accuracies"]) == 1 for row in rows)
     table = (folder / "table.txt").read_text()
@@ -132,31 +137,48 @@ def test_quickstart_writes_table_pictures_labels_and_record(running):
 
 def test_distill_writes_labels_and_record_and_clears_its_checkpoint(running, bars_npz):
     record, folder = running["distill"].record(), running["distill"].results
-    check_record(record, target=str(bars_npz), base_examples=6, method="second-order")
-    results, learned = record["results"], load_distilled(folder / "labels.safetensors")
-    assert learned.labels.shape == (6, 3) and learned.method == "second-order"
+    check_record(record, kind="distill", seed=1234)
+    assert record.spec["task"]["target"] == str(bars_npz) and record.spec["method"]["second-order"]["inner_lr"] == 0.001
+    results, learned = record.results, load_distilled(folder / "labels.safetensors")
+    assert learned.labels.shape == (6, 3) and learned.method_name == "second-order"
     assert results["accuracy"]["n"] == 1 and results["steps"] >= 1 and 0 <= results["validation_accuracy"] <= 100
-    assert sorted(path.name for path in folder.iterdir()) == ["labels.safetensors", "result.json", "run.ipynb"]
+    assert sorted(path.name for path in folder.iterdir()) == ["labels.safetensors", "result.json", "run.ipynb", "run.json"]
 
 
-@pytest.mark.parametrize("kind", KINDS.keys() - {"distill", "baseline"})
+SHORT = {"schedule": {"epochs": 2, "outer_batch": 32}, "test": {"models": 1}}
+SMALL = SHORT | {
+    "base_examples": 6,
+    "draws": 2,
+    "every": 1,
+    "stretch": 1,
+    "repeats": 1,
+    "deviations": [-1, 2],
+    "experts": {"count": 1, "max_iterations": 20, "checkpoints": 4},
+    "recipes": [{"count": 6}],
+    "protocol": {"students": 1, "validation_models": 1, "candidate_steps": [5]},
+    "distillation": SHORT,
+    "budget": 100_000,
+    "outer_batch": 32,
+}
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS.keys() - {"distill", "baseline"})
 def test_the_other_kinds_run_too(kind, bars_npz, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
-    own = {"target": str(bars_npz), "base_examples": 6, "outer_batch": 32, "epochs": 2, "models": 1}
-    own |= {"draws": 2, "every": 1, "stretch": 1}
-    own |= {"longest": 20, "points": 4, "experts": 1, "recipes": [{"count": 6}], "marks": [5], "curves": 1, "students": 1}
-    given = {name: value for name, value in own.items() if name in KINDS[kind].defaults}
-    cells = json.loads((REPOSITORY / "nbs" / "experiments" / KINDS[kind].notebook).read_text(encoding="utf-8"))["cells"]
+    names = to_parameters(new_run(kind, "smoke", task={"target": "digits"})).keys()
+    given = {"target": str(bars_npz)} | {name: value for name, value in SMALL.items() if name in names}
+    cells = json.loads((REPOSITORY / "nbs" / "experiments" / EXPERIMENTS[kind].notebook).read_text(encoding="utf-8"))["cells"]
     scope = {}
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(line for line in cell["source"] if not line.startswith("%")), scope)
         if "parameters" in cell["metadata"].get("tags", []):
             scope |= {"folder": tmp_path / "smoke" / kind, "device": "cpu", **given}
-    check_record(json.loads((tmp_path / "smoke" / kind / "result.json").read_text()), **given)
+    check_record(read_record(tmp_path / "smoke" / kind), kind=kind)
+    assert scope["run"].scale == "smoke"
 
 
 def test_baseline_writes_its_record(running, bars_npz):
     record = running["baseline"].record()
-    check_record(record, target=str(bars_npz), base_examples=6, label_smoothing=0.1)
-    assert record["results"]["accuracy"]["n"] == 1 and record["results"]["steps"] >= 10
+    check_record(record, kind="baseline", method={"true": {"smoothing": 0.1}})
+    assert record.results["accuracy"]["n"] == 1 and record.results["steps"] >= 10

@@ -1,11 +1,11 @@
-"""Runs that take no time, for tests of the engine; and a coordinator of them, to be killed."""
+"""Runs that take no time, for tests of the executor; and a coordinator of them, to be killed."""
 
 import json
 import sys
 from pathlib import Path
 
-from labeldistill.engine import Conditions, Step, compute_inline, compute_snakemake, write_manifest
-from labeldistill.suite import Run
+from labeldistill.reproduce.executor import ExecutorConfig, Job, run_inline, run_snakemake, write_manifest
+from labeldistill.reproduce.runs import Run
 
 PARAMETERS = "folder, device, number, fails, free = '', 'cpu', 0, 0, 99"
 WORK = """
@@ -22,9 +22,9 @@ while done >= free and not (folder.parent / "gate").exists():
     time.sleep(0.05)
 with open(folder / "ended", "a") as file:
     file.write("once\\n")
-results = {"kind": "tiny", "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ["OMP_NUM_THREADS"]}
-record = {"parameters": {"number": number, "fails": fails, "free": free}, "results": {**results, "time": [began, time.time()]}}
-(folder / ".part").write_text(json.dumps(record))
+results = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ["OMP_NUM_THREADS"]}
+(folder / "run.json").write_text(json.dumps({"kind": "tiny", "number": number, "fails": fails, "free": free}))
+(folder / ".part").write_text(json.dumps({"results": {**results, "time": [began, time.time()]}}))
 (folder / ".part").rename(folder / "result.json")
 """
 
@@ -42,37 +42,37 @@ def notebook(folder):
     return path
 
 
-def step(folder, number, fails=0, free=99, needs=()):
+def job(folder, number, fails=0, free=99, needs=()):
     "A tiny run in a folder where the notebook is."
-    run = Run("tiny", "smoke", {"number": number, "fails": fails, "free": free})
-    return Step(run, Path(folder, "tiny.ipynb"), tuple(need.run.name for need in needs))
+    run = Run("smoke", {"kind": "tiny", "number": number, "fails": fails, "free": free})
+    return Job(run, Path(folder, "tiny.ipynb"), tuple(need.run.name for need in needs))
 
 
 def twelve(folder):
     "Twelve runs: one fails once, one always, one needs another; when three are done, the others wait at the gate."
-    fails, steps = {2: 1, 3: 99}, []
+    fails, jobs = {2: 1, 3: 99}, []
     for number in range(12):
-        steps.append(step(folder, number, fails.get(number, 0), 3, steps[:1] if number == 7 else ()))
-    return steps
+        jobs.append(job(folder, number, fails.get(number, 0), 3, jobs[:1] if number == 7 else ()))
+    return jobs
 
 
-def conditions(folder, **more):
-    return Conditions(Path(folder), Path(folder), "cpu", **{"timeout_s": 120, **more})
+def configure(folder, **more):
+    return ExecutorConfig(Path(folder), Path(folder), "cpu", **{"timeout_s": 120, **more})
 
 
-def lines(folder, step, name):
+def lines(folder, job, name):
     "What a run has written into its file."
-    path = step.run.folder(Path(folder)) / name
+    path = job.run.folder(folder) / name
     return path.read_text().split() if path.exists() else []
 
 
-def coordinate(folder, engine, profile, jobs, steps):
-    "Gets steps done as `reproduce` would."
-    jobs = int(jobs)
+def coordinate(folder, engine, profile, workers, jobs):
+    "Gets jobs done as `reproduce` would."
+    workers, config = int(workers), configure(folder)
     if engine == "inline":
-        return compute_inline(steps, conditions(folder), jobs, show_progress=False)
-    manifest = write_manifest(steps, {}, conditions(folder), "smoke", Path(folder, "smoke", ".engine"))
-    return compute_snakemake(steps, manifest, conditions(folder), jobs, Path(profile) if profile else None, show_progress=False)
+        return run_inline(jobs, config, workers, progress=False)
+    manifest = write_manifest(jobs, config, "smoke", Path(folder, "smoke", ".engine"))
+    return run_snakemake(jobs, manifest, config, workers, Path(profile) if profile else None, progress=False)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import os
 import signal
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from labeldistill import Method
 
 
 def small(channels, image_size, classes, *layers):
@@ -35,6 +38,21 @@ def no_linear(channels, image_size, classes):
     return nn.Sequential(nn.Conv2d(channels, classes, image_size), nn.Flatten())
 
 
+def bare(channels, image_size, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+class Stubborn(nn.Module):
+    "Makes float32 numbers of its own."
+
+    def forward(self, x):
+        return x @ torch.eye(x.shape[1], dtype=torch.float32)
+
+
+def stubborn(channels, image_size, classes):
+    return nn.Sequential(nn.Flatten(), Stubborn(), nn.Linear(channels * image_size**2, classes))
+
+
 class Infinite(nn.Module):
     "Fit for blank images; anything else becomes NaN."
 
@@ -61,3 +79,10 @@ class Bomb(nn.Module):
 
 def exploding(channels, image_size, classes):
     return small(channels, image_size, classes, Bomb())
+
+
+@dataclass(frozen=True)
+class Twice(Method):
+    "A method with a field of the task."
+
+    target: str = "mnist"

@@ -1,0 +1,514 @@
+"""What is called: tasks, seeds, selections, sizes, students, checkpoints and callbacks through the public functions."""
+
+import inspect
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from labeldistill import (
+    Compute,
+    Dataset,
+    DatasetDistillation,
+    Evaluation,
+    Expert,
+    InputError,
+    Ridge,
+    Schedule,
+    SecondOrder,
+    Student,
+    Task,
+    TrajectoryMatching,
+    Unrolled,
+    api,
+    distill,
+    evaluate,
+    load,
+    load_distilled,
+    train_full,
+    true_labels,
+)
+from labeldistill.config import METHODS
+from labeldistill.data.datasets import Normalisation, Split, split
+from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten, testing_computation
+from labeldistill.training.evaluation import ImageSet
+from labeldistill.training.ridge import gram_factor
+
+
+def tiny(channels, image_size, classes):
+    hidden = nn.Linear(channels * image_size**2, 24)
+    return nn.Sequential(nn.Flatten(), hidden, nn.Tanh(), nn.Linear(24, classes))
+
+
+CPU = {"compute": Compute("cpu"), "progress": False}
+SCHEDULE = ("epochs", "iterations", "outer_batch", "validate_every")
+RUN = ("seed", "student", "checkpoint", "resume", "callback")
+
+
+def quick(base=10, method=Ridge(), target="digits", **options):
+    "Labels of three iterations with a tiny network; fields of `Schedule` and `Task` are options."
+    lengths = {"outer_batch": 64} | {name: options.pop(name) for name in SCHEDULE if name in options}
+    lengths = lengths if "epochs" in lengths else {"iterations": 3} | lengths
+    run = {name: options.pop(name) for name in RUN if name in options}
+    task = Task(target, base, **{"network": tiny} | options)
+    return distill(task, method, schedule=Schedule(**lengths), **run, **CPU)
+
+
+def test_no_verb_has_more_than_fourteen_parameters():
+    assert all(len(inspect.signature(verb).parameters) <= 14 for verb in (distill, evaluate, true_labels, train_full))
+
+
+# Plain and class-balanced accuracy
+
+
+class Answers(nn.Module):
+    "A network that reads its answer off the first pixel."
+
+    def forward(self, images):
+        return nn.functional.one_hot((images[:, 0, 0, 0] * 255).round().long(), 10).float()
+
+
+def image_set(answers, labels):
+    images = torch.as_tensor(answers, dtype=torch.uint8).view(-1, 1, 1, 1)
+    return ImageSet(images, torch.as_tensor(labels), Normalisation((0.0,), (1.0,)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=50))
+def test_accuracies_are_the_share_of_right_answers_and_the_mean_of_those_of_the_classes(pairs):
+    answers, labels = zip(*pairs, strict=True)
+    asked = image_set(answers, labels)
+    plain, balanced = asked.accuracies(Answers(), batch=7)
+    right = [a == b for a, b in pairs]
+    of_class = [[r for r, b in zip(right, labels, strict=True) if b == c] for c in set(labels)]
+    assert plain == asked.accuracy(Answers()) == pytest.approx(100 * sum(right) / len(right))
+    assert balanced == pytest.approx(100 * sum(sum(c) / len(c) for c in of_class) / len(of_class))
+
+
+def test_an_evaluation_reports_both_and_reads_as_one_line():
+    evaluation = Evaluation((80.0, 90.0), (50.0, 70.0), 10, "linear", "lenet", "adam", 0)
+    record = evaluation.as_dict()
+    assert record["accuracy_mean"] == 85 and record["balanced_accuracy_mean"] == 60
+    assert record["balanced_accuracy_std"] == pytest.approx(200**0.5)
+    assert json.loads(json.dumps(record)) == record
+    assert str(evaluation) == "85.0 ± 7.1 % (2 x lenet, adam, 10 steps)"
+
+
+def test_runs_report_both():
+    evaluation = evaluate(quick(), models=2, student=Student(steps=2), **CPU)
+    assert len(evaluation.accuracies) == len(evaluation.balanced_accuracies) == 2
+
+
+def test_imbalance_tells_them_apart():
+    digits = load("digits")
+    rows = torch.cat([(digits.labels == 0).nonzero().flatten()[:150], (digits.labels == 1).nonzero().flatten()[:20]])
+    two = Dataset("two", digits.images[rows], digits.labels[rows], ("zero", "one"))
+    test = split(two).test
+    zeros = ImageSet(two.images[test], two.labels[test], Normalisation((0.0,), (1.0,)))
+
+    class Zero(nn.Module):
+        def forward(self, images):
+            return torch.eye(2)[torch.zeros(len(images), dtype=torch.long)]
+
+    plain, balanced = zeros.accuracies(Zero())
+    assert plain > 80 and balanced == 50
+
+
+# The size of the target
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.booleans(), st.data())
+def test_a_shorter_split_is_the_beginning_of_the_longer_and_keeps_the_test_part(train, valid, counted, data):
+    whole = Split(*torch.arange(train + valid + 5).split([train, valid, 5]))
+    low, high = (2, train + valid) if counted else (1, train)
+    size = data.draw(st.integers(low, high))
+    short = shorten(whole, size, counted)
+    assert all(torch.equal(a, b[: len(a)]) for a, b in zip(short, whole, strict=True))
+    assert len(short.test) == 5 and len(short.train) > 0 and len(short.valid) > 0
+    assert len(short.train) + counted * len(short.valid) == size
+    for impossible in (low - 1, high + 1):
+        with pytest.raises(InputError, match=f"--target-size {impossible}: must be {low} to {high}"):
+            shorten(whole, impossible, counted)
+
+
+def test_a_smaller_training_part_keeps_the_class_proportions():
+    digits = load("digits")
+    counts = digits.labels[shorten(split(digits), 100, False).train].bincount(minlength=10)
+    assert counts.min() >= 8 and counts.max() <= 12
+
+
+def test_with_epochs_fewer_examples_mean_fewer_iterations():
+    runs = [quick(epochs=2, target_size=size) for size in (None, 256, 64)]
+    assert [run.settings["iterations"] for run in runs] == [2 * 20, 2 * 4, 2 * 1]
+    assert [run.settings["training examples"] for run in runs] == [1258, 256, 64]
+    assert len({run.settings["validation examples"] for run in runs}) == 1
+
+
+def test_with_iterations_validation_examples_are_counted():
+    run = quick(iterations=3, target_size=120)
+    assert run.settings["iterations"] == 3
+    assert run.settings["training examples"] + run.settings["validation examples"] == run.task["target_size"] == 120
+
+
+def test_only_the_examples_that_count_are_seen():
+    digits = load("digits")
+    run = quick(target=digits, target_size=64, epochs=1)
+    seen = {*split(digits).train[:64].tolist(), *split(digits).valid.tolist()}
+    assert set(run.rows.tolist()) <= seen
+    unseen = torch.tensor(sorted(set(range(len(digits))) - seen))
+    digits.images[unseen] = 255 - digits.images[unseen]
+    assert torch.equal(quick(target=digits, target_size=64, epochs=1).labels, run.labels)
+
+
+def test_an_iteration_takes_1024_real_images_unless_told_and_an_expert_has_no_such_iterations():
+    assert quick(outer_batch=None, iterations=1).settings["outer batch"] == OUTER_BATCH == 1024
+    with pytest.raises(InputError, match="--outer-batch: method 'expert' has no outer loop; expected no schedule"):
+        distill(Task("digits", network=tiny), Expert(), schedule=Schedule(outer_batch=64), **CPU)
+
+
+@pytest.mark.parametrize(("method", "least"), [(Unrolled(), 600), (Ridge(), 800)])
+def test_few_data_do_not_mean_few_iterations(method, least):
+    examples = len(load_task(Task("digits", network=tiny), device="cpu").split.train)
+    assert examples == 1258
+    assert resolve_schedule(Schedule(), method, examples).iterations == least  # of ridge 400 epochs of two
+    assert resolve_schedule(Schedule(epochs=3), method, examples).iterations == 3 * -(-1258 // 1024)
+    assert resolve_schedule(Schedule(iterations=7), method, examples).iterations == 7
+
+
+# Students
+
+HALF = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16"}  # what is asked for, and what it is
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return quick()
+
+
+def test_networks_are_tested_in_float32_however_many_there_are(labels, monkeypatch):
+    monkeypatch.setattr("labeldistill.networks.compute.bfloat16_is_native", lambda device: True)
+    network = load_task(Task("digits", 10, network=tiny), device="cpu").network
+    for calls in (1, 10**6):
+        assert testing_computation(network, torch.device("cpu"), calls, Compute(compile=False)).precision == "fp32"
+    found = {x: evaluate(labels, models=1, student=Student(steps=2), compute=Compute("cpu", x), progress=False) for x in HALF}
+    assert {x: evaluation.precision for x, evaluation in found.items()} == HALF
+
+
+def test_the_layer_that_was_named_is_remembered():
+    learned = quick(last_layer="3")
+    assert learned.last_layer == "3"
+    seen, build = [], api.network_for
+
+    def note(*arguments):
+        seen.append(arguments)
+        return build(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "network_for", note)
+        for network, layer in ((None, "3"), (learned.network, "3"), (tiny, "3"), ("lenet", None)):
+            evaluate(learned, network=network, models=1, **CPU)
+            assert seen.pop()[2] == layer
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"student": Student(order="learned")}, "--order learned: none was learned here; expected random"),
+        ({"student": Student(optimizer="own")}, "--optimizer own: no step sizes were learned here; expected adam, sgd, adamw"),
+        ({"student": Student(optimizer=lambda parameters: None)}, "--optimizer: made a NoneType; expected"),
+        ({"student": Student(optimizer=torch.optim.LBFGS)}, "--optimizer: made a LBFGS; expected .* without a closure"),
+        ({"seed": "a"}, "--seed 'a': expected a whole number"),
+        ({"models": True}, "--models True: expected a whole number"),
+        ({"models": 0}, "--models 0: must be at least 1"),
+        ({"last_layer": "nope"}, r"--last-layer 'nope': linear layers with 10 outputs are \['3'\]$"),
+        ({"target": torch.zeros(3)}, "--target: is a Tensor; expected a known name"),
+        ({"target": "letters"}, "--target 'letters': has 26 classes, the labels 10$"),
+        ({"source": "letters"}, "--source 'letters': is not the data that the labels' base examples come from$"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(options, message, labels):
+    with pytest.raises(InputError, match=message):
+        evaluate(labels, **{"models": 1} | CPU | options)
+
+
+def test_labels_of_a_network_without_a_name_say_so():
+    learned = quick(network=lambda *size, **sizes: tiny(*size, **sizes))
+    with pytest.raises(InputError, match=r"cannot be found by name.* \(which the labels were made with; others"):
+        evaluate(learned, models=1, **CPU)
+
+
+def test_students_of_the_test_are_those_of_the_labels_unless_told(bars_npz):
+    learned = quick(6, target=bars_npz, student=Student("linear", "sgd", steps=7))
+    assert learned.student == Student("linear", "sgd", "random", 7)
+    own = evaluate(learned, models=2, **CPU)
+    assert (own.head, own.optimizer, own.steps, own.order) == ("linear", "sgd", 7, "random")
+    other = evaluate(learned, models=2, student=Student(optimizer="adamw", steps=3), **CPU)
+    assert (other.head, other.optimizer, other.steps) == ("linear", "adamw", 3)
+
+
+@pytest.mark.parametrize("init", [None, Expert(max_iterations=10)])
+def test_ridge_students_have_the_numbers_of_the_ridge_method(bars_npz, init, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "labeldistill.training.heads.gram_factor", lambda features, lam: seen.append(lam) or gram_factor(features, lam)
+    )
+    steps, plain = Student(steps=2), {"compute": Compute("cpu", compile=False), "progress": False}
+    learned = quick(6, Ridge(lam=0.25, init=init), bars_npz, student=steps)
+    assert seen and {*seen} == {0.25}  # in validation, and where experts' labels were chosen
+    seen.clear()
+    evaluate(learned, models=1, **plain)
+    assert seen == [0.25] * 2
+    seen.clear()
+    evaluate(quick(6, SecondOrder(), bars_npz, student=replace(steps, head="ridge")), models=1, **plain)
+    assert {*seen} == {1.0}
+
+
+def test_other_numbers_of_the_ridge_layer_make_other_students(bars_npz):
+    learned = quick(6, target=bars_npz, iterations=1)
+    other = replace(learned, method={"ridge": {"lam": 30.0, "pseudo_step": 0.5, "scale_lr": 0.1}})
+    early = replace(learned, method={"ridge": {"learn": "labels"}})  # a file of version 0.1 does not say
+    curves = [api.evaluate(x, models=1, student=Student(steps=3), **CPU) for x in (learned, early, other)]
+    assert curves[0] == curves[1]
+    heads = [api.make_head("ridge", load_task(Task(bars_npz, 6)).network, ridge=x.method["ridge"]) for x in (learned, other)]
+    assert [(head.lam, head.pseudo_step, head.scale_lr) for head in heads] == [(1.0, 0.01, 0.01), (30.0, 0.5, 0.1)]
+
+
+# Seeds and selection
+
+
+@pytest.mark.parametrize(
+    ("option", "run"),
+    [
+        ("seed", lambda: distill("digits", seed=1.5)),
+        ("seed", lambda: true_labels("digits", seed=1.5)),
+        ("seed", lambda: train_full("digits", seed=1.5)),
+        ("base-seed", lambda: Task("digits", base_seed="a")),
+        ("base-examples", lambda: Task("digits", True)),
+    ],
+)
+def test_seeds_and_numbers_are_whole(option, run):
+    with pytest.raises(InputError, match=f"--{option} .*: expected a whole number"):
+        run()
+
+
+def test_the_seed_of_the_base_examples_stands_apart():
+    one, two, three = (quick(seed=seed, base_seed=base) for seed, base in ((1, None), (2, 1), (1, 5)))
+    assert torch.equal(one.rows, two.rows) and not torch.equal(one.labels, two.labels)
+    assert not torch.equal(one.rows, three.rows)
+    assert [run.task["base_seed"] for run in (one, two, three)] == [None, 1, 5]
+    assert [run.seed for run in (one, two, three)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("method", [Ridge(), SecondOrder()])
+def test_labels_are_learned_for_selected_examples(method, tmp_path):
+    run = quick(10, method, selection="easy")
+    run.save(tmp_path / "labels.safetensors")
+    assert load_distilled(tmp_path / "labels.safetensors").task["selection"] == "easy"
+    assert not torch.equal(run.rows, quick(10, method).rows)
+
+
+def test_a_checkpoint_of_another_selection_is_refused(tmp_path):
+    quick(checkpoint=tmp_path)
+    with pytest.raises(InputError, match="base rows"):
+        quick(checkpoint=tmp_path, resume=True, selection="easy")
+
+
+def test_unknown_selections_are_refused():
+    with pytest.raises(InputError, match="--selection 'best': expected random, optimised"):
+        Task("digits", 10, selection="best")
+
+
+def test_a_shortened_target_named_as_source_lends_no_images_from_outside():
+    learned = quick(20, source="digits", target_size=30)
+    assert set(learned.rows.tolist()) <= set(split(load("digits")).train[:30].tolist())
+
+
+# True labels
+
+
+def test_true_labels_are_those_of_the_images_that_distill_would_use():
+    for options in ({}, {"selection": "hard"}, {"base_seed": 5}, {"source": "letters"}):
+        true, learned = true_labels(Task("digits", 10, network=tiny, **options)), quick(iterations=1, **options)
+        assert torch.equal(true.rows, learned.rows) and torch.equal(true.images, learned.images)
+        assert torch.equal(true.base_labels, learned.base_labels)
+    assert not torch.equal(true_labels(Task("digits", 10), seed=1).rows, true_labels(Task("digits", 10), seed=2).rows)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_true_labels_are_smoothed(smoothing, tmp_path):
+    true = true_labels(Task("digits", 20), smoothing)
+    assert torch.allclose(true.labels, (1 - smoothing) * torch.eye(10)[true.base_labels] + smoothing / 10)
+    true.save(tmp_path / "true.safetensors")
+    again = load_distilled(tmp_path / "true.safetensors")
+    assert again.method == {"true": {"smoothing": smoothing}} and again.student == Student("linear", "adam", "random")
+    assert torch.equal(again.labels, true.labels)
+
+
+def test_true_labels_of_another_source_are_numbered_by_first_appearance():
+    true = true_labels(Task("digits", 8, source="letters"))
+    seen = list(dict.fromkeys(true.base_labels.tolist()))
+    assert true.labels.argmax(1).tolist() == [seen.index(label) for label in true.base_labels.tolist()]
+    with pytest.raises(InputError, match="the base examples have 26 classes, more than the 10 of 'digits'"):
+        true_labels(Task("digits", 300, source="letters"))
+
+
+@pytest.mark.parametrize("smoothing", [1, -0.1, float("nan"), True, "much"])
+def test_what_is_no_smoothing_is_refused(smoothing):
+    with pytest.raises(InputError, match=f"--label-smoothing {smoothing}: must be at least 0 and below 1"):
+        true_labels("digits", smoothing)
+
+
+def test_steps_of_true_labels_are_chosen_on_validation_unless_given(bars_npz, monkeypatch):
+    monkeypatch.setattr("labeldistill.training.evaluation.candidate_steps", lambda count: [2, 4])
+    true = true_labels(Task(bars_npz, 6))
+    assert true.student.steps is None and evaluate(true, models=1, **CPU).steps in (2, 4)
+    assert evaluate(true, models=1, student=Student(steps=3), **CPU).steps == 3
+
+
+def test_a_source_that_is_the_target_by_name_keeps_its_true_classes(bars_npz):
+    within, named = (true_labels(Task(bars_npz, 6, source, balanced=True)) for source in (None, bars_npz))
+    assert torch.equal(within.labels, named.labels) and torch.equal(within.rows, named.rows)
+
+
+# Fewer examples than classes
+
+
+@pytest.mark.parametrize("method", [Ridge(), SecondOrder()])
+@pytest.mark.parametrize(("count", "network"), [(10, "lenet"), (20, tiny)])
+def test_fewer_examples_than_classes(method, count, network):
+    run = quick(count, method, "letters", source="digits", iterations=5, network=network)
+    assert run.labels.shape == (count, 26)
+    assert torch.allclose(run.labels.sum(1), torch.ones(count))
+    assert evaluate(run, models=1, student=Student(steps=5), **CPU).accuracies[0] >= 0
+    within = quick(count, method, "letters", balanced=False)
+    assert within.labels.shape == (count, 26)
+
+
+def test_fewer_examples_than_classes_learn_more_classes_than_there_are_examples():
+    run = quick(10, Ridge(), "letters", balanced=False, iterations=150, seed=1)
+    chance = 100 / 26
+    assert evaluate(run, models=1, **CPU).accuracy_mean > 2 * chance
+
+
+# Where data come from
+
+
+def test_labels_for_standard_networks_are_validated_with_them(bars_npz):
+    learned = quick(6, target=bars_npz, student=Student(head="linear"))
+    assert learned.student.head == "linear"
+
+
+def test_moved_data_given_as_target_supply_the_base_images_too(bars_npz, tmp_path):
+    here, there, one = tmp_path / "here.npz", tmp_path / "there.npz", {"models": 1, "student": Student(steps=3), **CPU}
+    here.write_bytes(bars_npz.read_bytes())
+    learned = quick(6, target=here)
+    learned.save(tmp_path / "labels.safetensors")
+    here.rename(there)
+    with pytest.raises(InputError, match="--target"):
+        evaluate(tmp_path / "labels.safetensors", **one)
+    assert evaluate(tmp_path / "labels.safetensors", there, **one) == evaluate(learned, there, **one)
+
+
+def test_a_moved_source_is_given(bars_npz, tmp_path, make_dataset):
+    here, there, one = tmp_path / "here.npz", tmp_path / "there.npz", {"models": 1, "student": Student(steps=3), **CPU}
+    here.write_bytes(bars_npz.read_bytes())
+    target = make_dataset(seed=1)
+    learned = quick(6, target=target, source=here)
+    learned.save(tmp_path / "labels.safetensors")
+    here.rename(there)
+    with pytest.raises(InputError, match=r"unknown data set or path .*here\.npz"):
+        evaluate(tmp_path / "labels.safetensors", target, **one)
+    with pytest.raises(InputError, match="--source 'bars': is not the data that the labels' base examples come from"):
+        evaluate(tmp_path / "labels.safetensors", target, source=target, **one)
+    assert evaluate(tmp_path / "labels.safetensors", target, source=there, **one) == evaluate(learned, **one)
+
+
+def test_data_in_memory_are_known_by_their_content(bars):
+    forms = {
+        "tensors": (bars.images, bars.labels),
+        "arrays": (bars.images.permute(0, 2, 3, 1).numpy(), bars.labels.numpy()),
+        "items": TensorDataset(bars.images, bars.labels),
+    }
+    learned = [quick(6, target=form) for form in forms.values()]
+    assert len({one.target.name for one in learned}) == 1 and len({one.target.sha256 for one in learned}) == 1
+    assert all(torch.equal(one.labels, learned[0].labels) for one in learned)
+    assert all(one.task["target"] == {"sha256": one.target.sha256} for one in learned)
+    across = [quick(6, target="digits", source=form, image_size=28) for form in (bars, forms["items"])]
+    assert torch.equal(across[0].labels, across[1].labels) and across[0].source.sha256 == across[1].source.sha256
+
+
+def test_labels_of_data_in_memory_are_evaluated_as_long_as_these_are_there(bars):
+    learned, one = quick(6, target=(bars.images, bars.labels)), {"models": 1, "student": Student(steps=3), **CPU}
+    assert evaluate(learned, **one) == evaluate(learned, (bars.images, bars.labels), **one)
+    assert evaluate(true_labels(Task(bars, 6)), **one).accuracies
+
+
+def test_data_below_the_data_root_keep_a_name_that_holds_elsewhere(bars_npz, tmp_path, monkeypatch):
+    (tmp_path / "bars.npz").write_bytes(bars_npz.read_bytes())
+    monkeypatch.setenv("LABELDISTILL_DATA", str(tmp_path))
+    assert load("bars.npz").name == "bars.npz"
+
+
+def test_grey_and_color_go_together_when_converted(bars_npz):
+    learned = quick(5, target=bars_npz, source="letters", channels=3, image_size=28, iterations=2, outer_batch=8)
+    assert learned.images.shape == (5, 3, 28, 28) and learned.target.channels == 3
+
+
+# Callbacks and checkpoints
+
+
+class Stop(Exception):
+    "The run is killed."
+
+
+SHORT = {
+    "ridge": Ridge(monitor_window=3),
+    "second-order": SecondOrder(init="smoothed"),
+    "unrolled": Unrolled(window=3, init=Expert(iterations=5, temperature=2)),
+    "dd": DatasetDistillation(learn="both"),
+    "matching": TrajectoryMatching(student_steps=3, experts=1, trajectory_every=2, segment=1),
+    "expert": Expert(iterations=10, ensemble=2, temperature=2),
+}
+
+
+def test_each_method_is_stopped_below():
+    assert SHORT.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_run_that_is_stopped_at_a_validation_and_resumed_ends_like_one_that_is_not(name, bars_npz, tmp_path):
+    schedule = Schedule() if name == "expert" else Schedule(iterations=12, outer_batch=32, validate_every=1)
+    heard, resumed, steps = [], [], Student(steps=4)
+    task = Task(bars_npz, 6, network="user_networks:plain")
+
+    def run(callback, **options):
+        return distill(task, SHORT[name], student=steps, schedule=schedule, callback=callback, **options, **CPU)
+
+    def stop(event):
+        if event.iteration >= 6 or name == "expert":
+            raise Stop
+
+    whole = run(heard.append)
+    with pytest.raises(Stop):
+        run(stop, checkpoint=tmp_path / "run")
+    again = run(resumed.append, checkpoint=tmp_path / "run", resume=True)
+    assert torch.equal(again.labels, whole.labels) and torch.equal(again.inputs, whole.inputs)
+    assert (again.student, again.settings, again.resets) == (whole.student, whole.settings, whole.resets)
+    assert again.validation_accuracy == whole.validation_accuracy
+    assert whole.validation_accuracy == pytest.approx(max(event.accuracy for event in heard))
+    told = [[(event.iteration, event.accuracy) for event in events] for events in (heard, resumed)]
+    assert told[1] and told[0][-len(told[1]) :] == told[1]
+    assert all(torch.equal(a.labels, b.labels) for a, b in zip(heard[-len(resumed) :], resumed, strict=True))
+    assert all(event.labels.shape == whole.labels.shape for event in heard)
+
+
+def test_a_callback_is_told_the_labels_as_they_are_then(bars_npz):
+    heard = []
+    learned = quick(6, target=bars_npz, iterations=9, validate_every=1, outer_batch=32, callback=heard.append)
+    assert [event.iteration for event in heard] == [3, 6, 9]
+    best = learned.settings["best iteration"]
+    assert torch.equal(next(event.labels for event in heard if event.iteration == best), learned.labels)

@@ -1,0 +1,325 @@
+"""The file of distilled labels: complete, checked, written whole or not at all, and good for an ordinary training loop."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from labeldistill import Compute, Ridge, Schedule, Student, Task, artifact, distill, evaluate, load, load_distilled
+from labeldistill.utils import InputError
+
+CPU = {"compute": Compute("cpu"), "progress": False}
+
+
+def test_all_that_is_saved_is_loaded(distilled, labels_file):
+    loaded = load_distilled(labels_file)
+    for name, value in vars(distilled).items():
+        if name in ("images", "inputs", "data_root", "base_images", "target_data"):  # not saved
+            continue
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(getattr(loaded, name), value), name
+        else:
+            assert getattr(loaded, name) == value, name
+    assert torch.equal(loaded.images, distilled.images) and not loaded.keeps_images
+
+
+def test_the_file_names_all_that_belongs_to_the_labels(labels_file, bars_npz):
+    with safe_open(labels_file, framework="pt") as file:
+        facts = json.loads(file.metadata()["labeldistill"])
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    assert shapes["labels"] == [6, 3] and shapes["rows"] == [6] and "images" not in shapes
+    assert facts["source"]["name"] == facts["target"]["name"] == str(bars_npz)
+    assert facts["target"]["sha256"] == load(bars_npz).sha256
+    assert facts["method"]["ridge"] == vars(Ridge()) and (facts["network"], facts["seed"]) == ("lenet", 1234)
+    assert facts["student"] == {"head": "ridge", "optimizer": "adam", "order": "random", "steps": 8}
+    assert facts["task"].items() >= {"target": str(bars_npz), "base_examples": 6, "selection": "random"}.items()
+    assert facts["settings"].items() >= {"iterations": 8, "outer batch": 32, "training examples": 84}.items()
+    assert 0 <= facts["validation_accuracy"] <= 100
+    assert len(facts["normalisation"]) == 2 and {"labeldistill", "torch", "torchvision"} <= facts["versions"].keys()
+
+
+def test_labels_belong_to_images_of_the_training_part(distilled, bars_npz):
+    from labeldistill.data.datasets import split
+
+    data = load(bars_npz)
+    assert set(distilled.rows.tolist()) <= set(split(data).train.tolist())
+    assert torch.equal(distilled.images, data.images[distilled.rows])
+    assert torch.equal(distilled.base_labels, data.labels[distilled.rows])
+
+
+def copy_of_bars(bars_npz, folder):
+    path = folder / "bars.npz"
+    path.write_bytes(bars_npz.read_bytes())
+    return path
+
+
+def change_a_pixel(path):
+    with np.load(path) as file:
+        images, labels = file["images"].copy(), file["labels"]
+    images[0, 0, 0, 0] ^= 1
+    np.savez(path, images=images, labels=labels)
+
+
+def learn(data):
+    return distill(Task(data, base_examples=3), schedule=Schedule(iterations=2, outer_batch=64), **CPU)
+
+
+def test_changed_data_are_refused(bars_npz, tmp_path):
+    path = copy_of_bars(bars_npz, tmp_path)
+    learn(path).save(tmp_path / "labels.safetensors")
+    change_a_pixel(path)
+    with pytest.raises(InputError, match=r"not the data the labels were made for: its SHA-256 is"):
+        load_distilled(tmp_path / "labels.safetensors").inputs  # noqa: B018
+    with pytest.raises(InputError, match=r"not the data the labels were made for"):
+        evaluate(tmp_path / "labels.safetensors", models=1, student=Student(steps=1), **CPU)
+
+
+def test_stored_images_make_the_source_needless(bars_npz, tmp_path):
+    path = copy_of_bars(bars_npz, tmp_path)
+    learned = learn(path).with_images()
+    learned.save(tmp_path / "labels.safetensors")
+    path.unlink()
+    loaded = load_distilled(tmp_path / "labels.safetensors")
+    assert torch.equal(loaded.images, load(bars_npz).images[learned.rows])
+    assert torch.equal(loaded.inputs, learned.inputs)
+
+
+def test_missing_data_are_named(bars_npz, tmp_path):
+    path = copy_of_bars(bars_npz, tmp_path)
+    learn(path).save(tmp_path / "labels.safetensors")
+    path.unlink()
+    with pytest.raises(InputError, match=r"bars\.npz"):
+        load_distilled(tmp_path / "labels.safetensors").inputs  # noqa: B018
+
+
+def test_labels_for_data_in_memory_can_be_evaluated_on_them(bars, tmp_path):
+    learned, one = learn((bars.images, bars.labels)), {"models": 1, "student": Student(steps=1), **CPU}
+    found = evaluate(learned, **one)
+    learned.save(tmp_path / "labels.safetensors")
+    with pytest.raises(InputError, match=r"'in memory \(\w+\)'.* \(the labels were made for it; evaluate takes another --target"):
+        evaluate(tmp_path / "labels.safetensors", **one)
+    for data in ((bars.images.numpy(), bars.labels.numpy()), TensorDataset(bars.images, bars.labels)):
+        assert evaluate(tmp_path / "labels.safetensors", data, **one) == found
+
+
+def test_an_ordinary_training_loop_learns_from_it(distilled, bars_npz):
+    torch.manual_seed(0)
+    assert isinstance(distilled, torch.utils.data.Dataset)
+    labels = torch.eye(3)[distilled.base_labels] * 0.8 + 0.2 / 3  # as good labels as there are, to see whether they are learned
+    data = replace(distilled, labels=labels)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    optimizer, loss = torch.optim.SGD(network.parameters(), lr=0.1), nn.CrossEntropyLoss()
+    losses = []
+    for _ in range(20):
+        for images, soft_labels in DataLoader(data, batch_size=4, shuffle=True):
+            assert images.shape[1:] == (1, 16, 16) and images.dtype == soft_labels.dtype == torch.float32
+            optimizer.zero_grad()
+            value = loss(network(images), soft_labels)
+            value.backward()
+            optimizer.step()
+            losses.append(value.item())
+    assert losses[-1] < 0.7 * losses[0]
+    images, labels = zip(*distilled, strict=True)  # plain iteration ends
+    assert len(images) == len(distilled) == 6
+    real = load(bars_npz)
+    with torch.no_grad():
+        accuracy = (network(distilled.normalisation(real.images)).argmax(1) == real.labels).float().mean()
+    assert accuracy > 0.9
+
+
+# Files that are not what they should be
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.999])
+def test_truncated_files_are_refused(labels_file, tmp_path, share):
+    content = labels_file.read_bytes()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"cut\.safetensors' is not a \.safetensors file that can be read"):
+        load_distilled(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"labels", b"\x80\x04N.", b"\xff" * 64], ids=["empty", "text", "pickle", "bytes"])
+def test_files_of_another_kind_are_refused(tmp_path, content):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"other\.safetensors' is not a \.safetensors file"):
+        load_distilled(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param(None, id="without metadata"),
+        pytest.param({"format": "pt"}, id="a network's weights"),
+        pytest.param({"format": "labeldistill/0", "labeldistill": "{}"}, id="a version that never was"),
+    ],
+)
+def test_safetensors_files_of_others_are_refused(tmp_path, metadata):
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata)
+    with pytest.raises(InputError, match=r"weights\.safetensors' was not written by labeldistill"):
+        load_distilled(path)
+
+
+def test_a_file_of_a_newer_version_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "new.safetensors"
+    save_file({"labels": torch.zeros(3)}, path, {"format": "labeldistill/3", "labeldistill": "{}"})
+    with pytest.raises(InputError, match=r"^'.*new.safetensors' was written by a newer version of labeldistill; expected .*/2"):
+        load_distilled(path)
+
+
+def without(name):
+    def change(tensors, facts):
+        (tensors if name in tensors else facts).pop(name)
+
+    return pytest.param(change, id=f"without {name}")
+
+
+def with_tensor(what, name, make):
+    def change(tensors, facts):
+        tensors[name] = make(tensors[name]).contiguous()
+
+    return pytest.param(change, id=what)
+
+
+def with_fact(what, name, value):
+    return pytest.param(lambda tensors, facts: facts.update({name: value}), id=what)
+
+
+def with_student(what, **fields):
+    return pytest.param(lambda tensors, facts: facts["student"].update(fields), id=what)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(without(name) for name in (*artifact._TENSORS, *artifact._FACTS)),
+        with_tensor("a label is NaN", "labels", lambda x: x.index_fill(0, torch.tensor(2), torch.nan)),
+        with_tensor("a label row is missing", "labels", lambda x: x[:-1]),
+        with_tensor("a class is missing", "labels", lambda x: x[:, :-1]),
+        with_tensor("labels without classes", "labels", lambda x: x[:, 0]),
+        with_tensor("a base class is missing", "base_labels", lambda x: x[:-1]),
+        with_tensor("rows beyond the source", "rows", lambda x: x + 10**6),
+        with_tensor("rows that are no integers", "rows", lambda x: x.float()),
+        with_fact("normalisation that is a number", "normalisation", 3),
+        with_fact("source that is a name", "source", "mnist"),
+        with_student("no training steps", steps=0),
+        with_student("training steps that are text", steps="many"),
+        with_student("an optimizer that is a list", optimizer=[1]),
+        with_student("an unknown head", head="cubic"),
+        with_student("a field that does not exist", width=3),
+        with_fact("a student that is a name", "student", "ridge"),
+        with_fact("a method that is a name", "method", "ridge"),
+        with_fact("no method", "method", {}),
+        with_fact("two methods", "method", {"ridge": {}, "dd": {}}),
+        with_fact("a method without fields", "method", {"ridge": 3}),
+        with_fact("a task that is a name", "task", "mnist"),
+        with_fact("a network that is a number", "network", 5),
+        with_fact("a seed that is text", "seed", "x"),
+        with_fact("an initialization that is text", "fixed_init", "x"),
+        with_fact("no examples in a step", "inner_batch", 0),
+        with_fact("normalisation of another number of channels", "normalisation", [[0.5, 0.5], [0.2, 0.2]]),
+        with_fact("normalisation that is no number", "normalisation", [[float("nan")], [0.2]]),
+        pytest.param(lambda tensors, facts: facts["target"].update(name=5), id="a target whose name is a number"),
+        pytest.param(lambda tensors, facts: facts["source"].update(image_size="x"), id="a source whose size is text"),
+    ],
+)
+def test_damaged_contents_are_refused_before_they_are_used(damaged_copy, change):
+    with pytest.raises(InputError, match="damaged"):
+        load_distilled(damaged_copy(change)).inputs  # noqa: B018
+    with pytest.raises(InputError, match=r"^[^\n]*$"):  # one line
+        load_distilled(damaged_copy(change)).inputs  # noqa: B018
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("facts", [None, "", "{", "{}", "[]", "3", '{"settings": 3, "method": "ridge", "head": 1, "steps": 1}'])
+def test_damaged_metadata_are_refused(damaged_copy, facts, version):
+    metadata = {"format": f"labeldistill/{version}"} | ({} if facts is None else {"labeldistill": facts})
+    with pytest.raises(InputError, match=r"^[^\n]*damaged\.safetensors' is damaged[^\n]*$"):
+        load_distilled(damaged_copy(metadata=metadata))
+
+
+# Files of version 0.1
+
+
+def first_format(facts, **more):
+    "The same facts as files of format 1 have them."
+    shared = ("source", "target", "normalisation", "network", "last_layer", "inner_batch", "seed")
+    old = {"method": "ridge", "settings": {}, "head": "ridge", "steps": 8}
+    return {name: facts[name] for name in (*shared, "validation_accuracy", "resets")} | old | more
+
+
+@pytest.fixture
+def old_copy(damaged_copy, labels_file):
+    "Makes a file of format 1 of the same labels."
+    with safe_open(labels_file, framework="pt") as file:
+        facts = json.loads(file.metadata()["labeldistill"])
+
+    def make(without=None, **more):
+        kept = {name: fact for name, fact in first_format(facts, **more).items() if name != without}
+        return damaged_copy(metadata={"format": "labeldistill/1", "labeldistill": json.dumps(kept)})
+
+    return make
+
+
+def test_files_of_the_first_format_are_read(old_copy, distilled):
+    early = load_distilled(old_copy())
+    late = load_distilled(old_copy(fixed_start=7, optimizer="sgd", settings={"learn": "images"}))
+    assert torch.equal(early.labels, distilled.labels) and early.student == distilled.student
+    assert (early.method, early.task, early.rates, early.init) == ({"ridge": {"learn": "labels"}}, {}, (), "default")
+    assert (late.fixed_init, late.student.optimizer, late.method) == (7, "sgd", {"ridge": {"learn": "images"}})
+    steps = load_distilled(old_copy(rates=[0.1, 0.2], method="dd"))
+    assert (steps.student.optimizer, steps.student.order, steps.rates) == ("own", "learned", (0.1, 0.2))
+
+
+def test_a_file_of_the_first_format_becomes_one_of_the_second(old_copy, tmp_path):
+    old = load_distilled(old_copy())
+    old.save(tmp_path / "labels.safetensors")
+    new = load_distilled(tmp_path / "labels.safetensors")
+    assert (new.method, new.student, new.source) == (old.method, old.student, old.source)
+
+
+@pytest.mark.parametrize("name", [*first_format({name: 0 for name in artifact._FACTS})])
+def test_incomplete_files_of_the_first_format_are_refused(old_copy, name):
+    with pytest.raises(InputError, match="is damaged"):
+        load_distilled(old_copy(without=name))
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors' is not there; expected a \.safetensors file"):
+        load_distilled(tmp_path / "none.safetensors")
+
+
+# Saving
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(distilled, tmp_path, monkeypatch, snapshot):
+    path = tmp_path / "labels.safetensors"
+    distilled.save(path)
+    before = snapshot(tmp_path)
+
+    def half(tensors, part, metadata=None):
+        save_file(tensors, part, metadata)
+        content = part.read_bytes()
+        part.write_bytes(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artifact, "save_file", half)
+    with pytest.raises(InputError, match="No space left"):
+        distilled.save(path)
+    assert snapshot(tmp_path) == before
+
+
+def test_saving_replaces_an_older_file_whole(distilled, tmp_path):
+    path = tmp_path / "labels.safetensors"
+    path.write_bytes(b"x" * 10**6)
+    distilled.save(path)
+    assert torch.equal(load_distilled(path).labels, distilled.labels)
+    assert list(tmp_path.iterdir()) == [path]
