@@ -1,6 +1,6 @@
 # make quickstart   watch soft labels being learned for a handful of real images (about five minutes on two cores)
 # make test         the quick tests, the notebooks' own checks, and "export and clean change nothing"
-# make test-slow    the other tests: fault injection, many seeds, kills, clusters, whole pages
+# make test-slow    the other tests: kills, clusters, whole pages, many seeds, long cells of notebooks
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
 # make results      execute nbs/results in place; renew papermill_runs/verdicts.csv and the README's table from the records
 # make records      renew papermill_runs/RECORDS.sha256 after new runs
@@ -19,12 +19,12 @@ TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test test-slow notebooks unit prepare lint lock install results records
+.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit prepare lint lock install results records
 
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock settings.ini setup.py
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else "Python 3.11 to 3.13 wanted, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else "expected Python 3.11 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	touch $@
@@ -46,7 +46,13 @@ unit: install
 	pytest -m "not slow"
 
 test-slow: install
-	OMP_NUM_THREADS=1 pytest -m slow
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 slow-notebooks slow-unit
+
+slow-notebooks: install
+	for notebook in $$(grep -l '#| slow' -r nbs --include '*.ipynb'); do nbdev_test --n_workers 0 --flags slow --path $$notebook || exit 1; done
+
+slow-unit: install
+	pytest -m slow
 
 records:
 	cd papermill_runs && git ls-files 'results/*/*/result.json' | LC_ALL=C sort | xargs sha256sum > RECORDS.sha256

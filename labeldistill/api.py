@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,29 @@ __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'e
            'train_full', 'show', 'datasets']
 
 # %% ../nbs/core/05_api.ipynb #6bb617c6
-from .artifact import DistilledDataset, load_distilled, refer_to, resolve
-from .config import Compute, Method, Ridge, Schedule, Student, Task, as_task, check_method, check_number, to_json
+from .artifact import DistilledDataset, as_distilled, refer_to, resolve
+from labeldistill.config import (
+    Compute,
+    Method,
+    Ridge,
+    Schedule,
+    Student,
+    Task,
+    as_task,
+    check_method,
+    check_number,
+    check_settings,
+    option_name,
+    to_json,
+)
 from .data.streams import stream
 from .methods.checkpoint import open_checkpoint, saved_description
-from .methods.distiller import Distiller, as_distiller
+from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
 from .methods.loop import Best, Event, Progress, learn, network_seed, students_of, take
 from .methods.trees import map_tensors
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
-from .training.trainer import OPTIMIZERS, PLAIN_SGD, MakeOptimizer, Trainer, find_optimizer
+from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
 from .training.training_set import TrainingSet
 from .utils import InputError, check_writable, name_of, replacing
 
@@ -38,6 +51,8 @@ _FILES = ("checkpoint", "experts", "traces")  # that a run may keep in its folde
 def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoint: str | Path | None, resume: bool) -> None:
     "Raises `InputError` for what does not go together, before any work."
     check_number("--seed", seed, int, at_most=None)
+    if not isinstance(checkpoint, str | Path | None) or checkpoint == "":
+        raise InputError(f"--checkpoint {checkpoint!r}: expected a folder")
     if resume and not checkpoint:
         raise InputError("--resume: needs --checkpoint DIR")
     if student.optimizer not in (None, "own", "average"):
@@ -49,6 +64,15 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
             raise InputError(f"--{name.replace('_', '-')}: only where labels are learned for base examples (--learn labels)")
     for name in _FILES if checkpoint else ():
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
+
+
+def _check_student(student: Student, distiller: Distiller) -> None:
+    "Raises `InputError` for learned step sizes, and an order of them, where a method learns none."
+    none = not distiller.learns_rates
+    if none and student.optimizer in ("own", "average"):
+        choose_optimizer(student.optimizer, ())
+    if none and student.order not in (None, "random"):
+        raise InputError(f"--order {student.order}: none was learned here; expected random")
 
 # %% ../nbs/core/05_api.ipynb #9945dd7b
 def prepare(
@@ -65,15 +89,13 @@ def prepare(
     resolved = resolve_schedule(schedule, method, len(loaded.split.train))
     loaded = replace(loaded, schedule=resolved, student=student, context=context)
     loaded = replace(loaded, computation=learning_computation(loaded, compute))
-    distiller = as_distiller(method.build(loaded), loaded)
+    distiller = check_distiller(as_distiller(method.build(loaded), loaded), method)
+    _check_student(student, distiller)
     students_of(loaded, distiller)[0].init(0)  # a head that does not fit the network is refused here
     return loaded, distiller
 
 # %% ../nbs/core/05_api.ipynb #f4b860db
-def describe_run(
-    task: LoadedTask,
-    seed: int,
-) -> dict[str, Any]:
+def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     "All that learned labels depend on, as JSON."
     data = {"target": task.target.sha256, "source": task.base.dataset.sha256, "base rows": task.base.rows.tolist()}
     elsewhere = ("target", "source", "data_root", "network", "last_layer")
@@ -97,8 +119,7 @@ def thin_curve(
 def _recipe(task: LoadedTask, distiller: Distiller, data: TrainingSet, steps: int) -> Student:
     "How students of the labels are to be trained, all fields resolved."
     optimizer = task.student.optimizer or ("own" if data.rates else distiller.student_optimizer)
-    name = optimizer if isinstance(optimizer, str) else name_of(optimizer)
-    return Student(task.student.head or distiller.head, name, task.student.order or data.order, steps)
+    return Student(task.student.head or distiller.head, optimizer, task.student.order or data.order, steps)
 
 
 def _settings(task: LoadedTask, distiller: Distiller, best: Best) -> dict[str, Any]:
@@ -159,6 +180,9 @@ def distill(
 ) -> DistilledDataset:
     "Learn soft labels for a few real images (Algorithm 1 of Bohdal et al. 2020), or images, or both. Raises `InputError`."
     task, method = as_task(task), check_method(method)
+    check_settings(student=student, schedule=schedule, compute=compute)
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback: is a {type(callback).__name__}; expected a function of an event")
     _check_run(task, method, student, seed, checkpoint, resume)
     if resume and compute.precision == "auto":
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))
@@ -186,24 +210,17 @@ def _merge(given: Student, labels: DistilledDataset) -> Student:
     "The fields that are given; else those stored with the labels. Raises `InputError` for an order that was not learned."
     if given.order not in (None, "random") and not labels.rates:
         raise InputError(f"--order {given.order}: none was learned here; expected random")
+    if isinstance(labels.student.optimizer, str) and labels.student.optimizer.count(":") and given.optimizer is None:
+        remark = "which the labels were made with is yours; give it again (student=Student(optimizer=...))"
+        raise InputError(f"--optimizer {labels.student.optimizer}: {remark}, or one of {', '.join(OPTIMIZERS)}")
     merged = replace(labels.student, **{name: value for name, value in vars(given).items() if value is not None})
     return merged if labels.rates else replace(merged, order="random")
-
-# %% ../nbs/core/05_api.ipynb #221c491a
-def _choose_optimizer(
-    optimizer: str | MakeOptimizer,
-    rates: tuple[float, ...],  # learned step sizes
-) -> tuple[str, MakeOptimizer, tuple[float, ...]]:
-    "The optimizer with its name and the step sizes it is to be given. Raises `InputError`."
-    if optimizer not in ("own", "average"):
-        return optimizer if isinstance(optimizer, str) else name_of(optimizer), find_optimizer(optimizer), ()
-    if not rates:
-        raise InputError(f"--optimizer {optimizer}: no step sizes were learned here; expected {', '.join(OPTIMIZERS)}")
-    return optimizer, PLAIN_SGD, rates if optimizer == "own" else (sum(rates) / len(rates),)
 
 # %% ../nbs/core/05_api.ipynb #40f8865e
 def _open_target(target: Any, labels: DistilledDataset, data_root: str | Path | None) -> Dataset:
     "The data set to test on. Raises `InputError` for another one without images and classes like the labels' own target."
+    if isinstance(target, Task):
+        raise InputError("--target: is a Task; expected its target alone, a name, a path or data in memory")
     if target is None:
         return labels.target_data or resolve(labels.target, data_root)
     expected = labels.target
@@ -219,6 +236,8 @@ def _open_target(target: Any, labels: DistilledDataset, data_root: str | Path | 
 # %% ../nbs/core/05_api.ipynb #2aebdc7c
 def _find_base_images(labels: DistilledDataset, source: Any, target: Dataset, data_root: Any) -> DistilledDataset:
     "The labels, with base images if they are in the target or in a source that is given. Raises `InputError`."
+    if source is not None and labels.learned_images is not None:
+        raise InputError("--source: these images were learned; they come from no data set")
     if source is not None:
         task = Task(source, image_size=labels.source.image_size, channels=labels.source.channels, data_root=data_root)
         dataset = open_dataset("source", source, task)
@@ -261,10 +280,11 @@ def evaluate(
     progress: bool = True,
 ) -> Evaluation:
     "Test accuracy of networks trained from scratch on distilled labels. Raises `InputError`."
-    labels = labels if isinstance(labels, DistilledDataset) else load_distilled(labels, data_root)
+    labels = as_distilled(labels, data_root)
+    check_settings(student=student, compute=compute)
     check_number("--models", models, int, at_least=1), check_number("--seed", seed, int, at_most=None)
     student = _merge(student, labels)
-    optimizer, make_optimizer, rates = _choose_optimizer(student.optimizer, labels.rates)
+    optimizer, make_optimizer, rates = choose_optimizer(student.optimizer, labels.rates)
     device, data_root = prepare_device(compute.device), data_root or labels.data_root
     dataset = _open_target(target, labels, data_root)
     labels = _find_base_images(labels, source, dataset, data_root)
@@ -287,15 +307,13 @@ def true_labels(
     seed: int = 1234,  # of the choice of base examples
 ) -> DistilledDataset:
     "True labels of the base examples that `distill` would use. Raises `InputError`."
-    number = isinstance(smoothing, int | float) and not isinstance(smoothing, bool)
-    if not number or not 0 <= smoothing < 1:
-        raise InputError(f"--label-smoothing {smoothing}: must be at least 0 and below 1")
+    smoothing = check_number("--label-smoothing", smoothing, float, at_least=0, below=1)
     task = as_task(task)
     check_number("--seed", seed, int, at_most=None)
     loaded = load_task(task, seed, "cpu")
-    labels = smoothed_labels(target_classes(loaded.base, loaded.target), loaded.classes, float(smoothing))
+    labels = smoothed_labels(target_classes(loaded.base, loaded.target), loaded.classes, smoothing)
     data = TrainingSet(loaded.base_images, labels, loaded.inner_batch)
-    return _collect(loaded, {"true": {"smoothing": float(smoothing)}}, data, Student("linear", "adam", "random"), seed)
+    return _collect(loaded, {"true": {"smoothing": smoothing}}, data, Student("linear", "adam", "random"), seed)
 
 # %% ../nbs/core/05_api.ipynb #9b93b0da
 @dataclass(frozen=True, eq=False)
@@ -326,7 +344,11 @@ def train_full(
 ) -> FullEvaluation:
     "Train a network on the whole training part of the target, and test it. Raises `InputError`."
     task = as_task(task)
+    check_settings(compute=compute)
     check_number("--epochs", epochs, int, at_least=1), check_number("--seed", seed, int, at_most=None)
+    used = ("target", "network", "last_layer", "image_size", "channels", "data_root", "network_init", "base_examples")
+    if unused := [f.name for f in fields(Task) if f.name not in used and getattr(task, f.name) != f.default]:
+        raise InputError(f"{option_name(Task, unused[0])}: not used here, where the whole training part is learned")
     if compute.precision == "bf16" or compute.compile:
         raise InputError(f"--{'compile' if compute.compile else 'precision bf16'}: these networks train in fp32, not compiled")
     device, dataset = prepare_device(compute.device), open_dataset("target", task.target, task)
@@ -352,15 +374,13 @@ def show(
     if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--out '{out}': expected a name that ends in .png, .svg or .pdf")
     check_writable(out, "out")
-    labels = labels if isinstance(labels, DistilledDataset) else load_distilled(labels, data_root)
+    labels = as_distilled(labels, data_root)
     with replacing(out) as part:
         draw_distilled(labels).savefig(part, dpi=150, format=out.suffix[1:].lower())
     return out
 
 # %% ../nbs/core/05_api.ipynb #3345a11d
-def datasets(
-    data_root: str | Path | None = None,
-) -> list[dict[str, Any]]:
+def datasets(data_root: str | Path | None = None) -> list[dict[str, Any]]:
     "The data sets known by name, and whether they are here."
     root, found = find_root(data_root), []
     for name, known in KNOWN.items():

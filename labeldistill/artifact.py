@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['FORMAT', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'DistilledDataset', 'load_distilled']
+__all__ = ['FORMAT', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'DistilledDataset', 'load_distilled', 'as_distilled']
 
 # %% ../nbs/core/03_artifact.ipynb #34acdb07
 from .config import Student, settings_from_json, settings_to_json
-from .data.catalog import load
+from .data.catalog import IN_MEMORY, load
 from .data.datasets import Dataset, Normalisation
 from .networks.network import INITS
 from .utils import InputError, check_writable, first_line, replacing
@@ -53,6 +53,8 @@ def resolve(
     root: str | Path | None = None,  # folder of downloaded data
 ) -> Dataset:
     "The data set that a reference names. Raises `InputError` if it cannot be loaded or has changed."
+    if reference.name.startswith(IN_MEMORY):
+        raise InputError("the labels were made for data in memory; expected these data again, as target or source")
     try:
         dataset = load(reference.name, root, reference.image_size, reference.channels)
     except InputError as error:
@@ -259,7 +261,8 @@ def _check_format(path: Path, written: str | None) -> None:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     "Tensors and metadata of a file of ours. Raises `InputError`."
     if not path.is_file():
-        raise InputError(f"'{path}' is not there; expected a .safetensors file written by labeldistill")
+        found = "is a folder" if path.is_dir() else "is not there"
+        raise InputError(f"'{path}' {found}; expected a .safetensors file written by labeldistill")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # whatever becomes of the file
@@ -281,3 +284,15 @@ def load_distilled(
         return _assemble(tensors, facts if metadata["format"] == FORMAT else _from_format_1(facts), root)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is damaged ({first_line(error)})") from error
+
+
+def as_distilled(
+    labels: DistilledDataset | str | Path,  # or the file
+    root: str | Path | None = None,  # folder of downloaded data, for the images
+) -> DistilledDataset:
+    "A distilled data set, or the one in a file. Raises `InputError`."
+    if isinstance(labels, DistilledDataset):
+        return labels
+    if not isinstance(labels, str | Path):
+        raise InputError(f"labels: is a {type(labels).__name__}; expected a DistilledDataset or the path of its file")
+    return load_distilled(labels, root)

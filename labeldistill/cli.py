@@ -61,7 +61,7 @@ def help_text(
     choices: list[Any],  # of the field
 ) -> str:
     "What `--help` says about a field."
-    limits = [name for name in ("above", "at_least", "below", "at_most") if name in f.metadata]
+    limits = [name for name in ("above", "at_least", "below", "at_most") if f.metadata.get(name) is not None]
     words = ", ".join(f"{name.replace('_', ' ')} {f.metadata[name]}" for name in limits)
     listed = f"one of {', '.join(map(str, choices))}" if choices else ""
     return "; ".join(filter(None, [f.metadata.get("help", ""), listed, words]))
@@ -158,11 +158,7 @@ def report(
 
 # %% ../nbs/core/07_cli.ipynb #79c4d597
 @app.command("datasets")
-def datasets_command(
-    *,
-    data_root: DataRoot = None,
-    as_json: Json = False,
-) -> None:
+def datasets_command(*, data_root: DataRoot = None, as_json: Json = False) -> None:
     "List the data sets known by name, and what is on disk."
     from labeldistill.api import datasets
 
@@ -209,7 +205,7 @@ def distill_command(
     seed: Seed = 1234,
     with_images: Annotated[bool, typer.Option("--with-images", help="store the base images in the file too")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="folder for checkpoints")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue from the checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the checkpoint, if there is one")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -234,7 +230,7 @@ def find_method(
         raise InputError(f"distill {name}: expected {', '.join(METHODS)}, or package.module:Class of your own")
     try:
         found = getattr(import_module(module), attribute) if colon else METHODS[name]
-    except Exception as error:  # whatever the user's module does on import
+    except (Exception, SystemExit) as error:  # whatever the user's module does on import
         raise InputError(f"distill {name}: cannot be imported ({first_line(error)})") from error
     if not (isinstance(found, type) and issubclass(found, Method) and is_dataclass(found)):
         raise InputError(f"distill {name}: expected a dataclass derived from labeldistill.Method")
@@ -385,8 +381,8 @@ class Study(Settings):
 
     target: str | None = setting(None, "data set of studies (tableA1 ... figureA11); default: their own")
     network: str | None = setting(None, "network of studies, with --target; default: lenet")
-    image_size: int | None = setting(None, "resize all images to this many pixels a side", any=True)
-    channels: int | None = setting(None, "convert all images to grey (1) or color (3)", any=True)
+    image_size: int | None = setting(None, "resize all images to this many pixels a side")
+    channels: int | None = setting(None, "convert all images to grey (1) or color (3)")
 
 
 Scale = Annotated[str, typer.Option(help="smoke (built-in data, minutes), short (a tenth of the paper's iterations) or paper")]
@@ -440,10 +436,7 @@ def report_command(
     report({"out": str(out), **counts}, as_json, ": ".join(filter(None, [str(out / "index.html"), numbers])))
 
 # %% ../nbs/core/07_cli.ipynb #476ecd45
-def fail(
-    message: str,
-    status: int = 2,
-) -> None:
+def fail(message: str, status: int = 2) -> None:
     "Print one line on standard error, and exit."
     print("error: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(status)
@@ -465,9 +458,7 @@ def _options(
     "Label distillation: learn soft labels for a handful of real images."
 
 # %% ../nbs/core/07_cli.ipynb #b4fab2dc
-def interrupted(
-    arguments: list[str],
-) -> str:
+def interrupted(arguments: list[str]) -> str:
     "What is said after Ctrl-C."
     keeps = any(argument.startswith("--checkpoint") for argument in arguments)
     further = {"distill": "--resume continues" if keeps else "", "reproduce": "the same command goes on"}

@@ -23,7 +23,7 @@ from .utils import InputError, name_of
 __all__ = ['Init', 'INIT_HELP', 'METHODS', 'setting', 'check_number', 'kinds', 'Settings', 'option_name', 'Task', 'Student',
            'Schedule', 'Compute', 'Method', 'Expert', 'Ridge', 'SecondOrder', 'Unrolled', 'DatasetDistillation',
            'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json', 'settings_from_json', 'method_from_json',
-           'without_absent', 'identity', 'as_task', 'check_method']
+           'without_absent', 'identity', 'as_task', 'check_settings', 'check_method']
 
 # %% ../nbs/core/01_config.ipynb #8cbbb59f
 def setting(
@@ -67,10 +67,12 @@ def _check(option: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> Any
     allowed, choices = kinds(hint)
     if value is None and NoneType in allowed:
         return None
-    if choices and value not in choices:
+    if choices and not (isinstance(value, str) and value in choices):
         raise InputError(f"{option} '{value}': expected {', '.join(map(str, choices))}")
     if bool in allowed and not isinstance(value, bool):
         raise InputError(f"{option} {value!r}: expected True or False")
+    if str in allowed and not isinstance(value, str | Path) and not callable(value):
+        raise InputError(f"{option}: is a {type(value).__name__}; expected a name or a function")
     number = float if float in allowed else int if int in allowed else None
     return check_number(option, value, number, **limits) if number else value
 
@@ -169,13 +171,6 @@ class Method(Settings):
     least_iterations: ClassVar[int] = 0  # by default, however few real images there are
     many_small_steps: ClassVar[bool] = False  # errors add up: fp32 and no compiler unless asked for
     network_init: ClassVar[str] = "default"  # how networks begin if the task does not say
-    distributions: ClassVar[bool] = False  # labels must be probabilities at the start
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        top_k = getattr(getattr(self, "init", None), "top_k", None)
-        if self.distributions and top_k:
-            raise InputError(f"--expert-top-k {top_k}: labels must be probabilities here; expected 0 or all")
 
     @property
     def learns_images(self) -> bool:
@@ -261,11 +256,9 @@ class Unrolled(Method):
 
     name: ClassVar[str] = "unrolled"
     title: ClassVar[str] = "labels learned through a window of the student's training"
-    distributions: ClassVar[bool] = True
     epochs: ClassVar[int | None] = 20
     least_iterations: ClassVar[int] = 600
     many_small_steps: ClassVar[bool] = True
-    distributions: ClassVar[bool] = True
 
     window: int = setting(20, "training steps that are differentiated through", at_least=1)
     inner_optimizer: Literal["adam", "sgd"] = setting("adam", "optimizer of the students")
@@ -306,14 +299,12 @@ class TrajectoryMatching(Method):
 
     name: ClassVar[str] = "matching"
     title: ClassVar[str] = "labels that lead students along experts' training trajectories"
-    distributions: ClassVar[bool] = True
     epochs: ClassVar[int | None] = 20
     least_iterations: ClassVar[int] = 600
     many_small_steps: ClassVar[bool] = True
-    distributions: ClassVar[bool] = True
 
     student_steps: int = setting(20, "training steps of the student in an iteration", at_least=1)
-    step_size: float = setting(1e-3, "learning rate of students and experts (Adam)", above=0)
+    step_size: float = setting(1e-3, "learning rate of students (Adam)", above=0)
     experts: int = setting(3, "experts whose trajectories are matched", at_least=1)
     trajectory_iterations: int = setting(140, "training iterations of each expert", at_least=1)
     trajectory_every: int = setting(20, "iterations between checkpoints of a trajectory", at_least=1)
@@ -414,6 +405,13 @@ def as_task(task: Any) -> Task:
     return task if isinstance(task, Task) else Task(task)
 
 # %% ../nbs/core/01_config.ipynb #f7b5855f
+def check_settings(**given: Any) -> None:
+    "Raises `InputError` for settings that are not objects of their class: `student=Student(...)` and the like."
+    for name, value in given.items():
+        if type(value).__name__ != name.title():
+            raise InputError(f"{name}: is a {type(value).__name__}; expected labeldistill.{name.title()}(...)")
+
+
 def check_method(method: Any) -> Method:
     "The method. Raises `InputError` for anything else, with the form that is expected."
     if isinstance(method, str) and method in METHODS:
@@ -421,4 +419,6 @@ def check_method(method: Any) -> Method:
     if not isinstance(method, Method) or not is_dataclass(method):
         names = ", ".join(f"{cls.__name__}()" for cls in METHODS.values())
         raise InputError(f"method: is a {type(method).__name__}; expected {names}, or a dataclass derived from Method")
+    if type(method).build is Method.build:
+        raise InputError(f"method {method_name(method)}: has no build; expected one that returns a distiller")
     return method

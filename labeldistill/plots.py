@@ -43,10 +43,7 @@ def draw_bars(
     axis.tick_params(labelsize=6)
 
 # %% ../nbs/core/04_plots.ipynb #df0f2c06
-def draw_heatmap(
-    axis: Axes,
-    distilled: DistilledDataset,
-) -> None:
+def draw_heatmap(axis: Axes, distilled: DistilledDataset) -> None:
     "Rows: base examples by their own class; columns: target classes."
     order = distilled.base_labels.argsort(stable=True)
     own = np.array(distilled.source.classes)[distilled.base_labels[order].numpy()]
@@ -57,10 +54,7 @@ def draw_heatmap(
     axis.set_yticks(np.arange(0, len(own), step) + 0.5, own[::step], fontsize=7, rotation=0)
 
 # %% ../nbs/core/04_plots.ipynb #6fcc3314
-def draw_curve(
-    axis: Axes,
-    distilled: DistilledDataset,
-) -> None:
+def draw_curve(axis: Axes, distilled: DistilledDataset) -> None:
     "Error in per cent against iterations, with resets."
     iteration, _, error = distilled.curve.unbind(1)
     axis.plot(iteration, error, lw=1, color=sns.color_palette("colorblind")[0])

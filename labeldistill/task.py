@@ -43,10 +43,7 @@ def open_dataset(
         raise (error if str(error).startswith("--") else InputError(f"--{option}: {error}")) from error
 
 # %% ../nbs/core/02_task.ipynb #d3ed2b5f
-def check_same_shape(
-    source: Dataset,
-    target: Dataset,
-) -> None:
+def check_same_shape(source: Dataset, target: Dataset) -> None:
     "Raises `InputError` unless both have images of one shape."
     a, b = (tuple(dataset.images.shape[1:]) for dataset in (source, target))
     if a != b:
@@ -80,10 +77,7 @@ def image_set(
     return ImageSet(dataset.images[rows].to(device), dataset.labels[rows].to(device), normalise)
 
 # %% ../nbs/core/02_task.ipynb #4c20f760
-def target_classes(
-    base: BaseSet,
-    target: Dataset,
-) -> Tensor:  # (N,) int64
+def target_classes(base: BaseSet, target: Dataset) -> Tensor:  # (N,) int64
     "Base labels as target classes: their own, or, from another data set, numbered by first appearance. Raises `InputError`."
     if base.dataset is target:
         return base.labels
@@ -160,7 +154,8 @@ class LoadedTask:
             return BaseSet(self.target, torch.arange(0))
         if isinstance(self.pool, BaseSet):
             return self.pool
-        return BaseSet(self.pool.dataset, select_rows(self.config.selection, self.pool, self.count))
+        pool = replace(self.pool, progress=self.context.progress)
+        return BaseSet(pool.dataset, select_rows(self.config.selection, pool, self.count))
 
     @cached_property
     def base_images(self) -> Tensor:  # (N, c, h, w) float32
@@ -209,7 +204,7 @@ def load_task(
     target = open_dataset("target", task.target, task)
     parts = shorten(split(target), task.target_size, count_validation)
     network = network_for(target, task.network, task.last_layer, task.network_init or method.network_init)
-    pool = None if method.learns_images else base_pool(task, target, parts, place, seed)
+    pool = None if method.learns_images else base_pool(task, target, shorten(split(target), task.target_size, True), place, seed)
     opened = {"target": target, "source": pool and pool.dataset}
     config = replace(task, **{name: x for name, x in opened.items() if not isinstance(getattr(task, name), str | Path | None)})
     return LoadedTask(config, target, parts, pool, network, normalisation(target, parts.train), place, task.base_examples, method)
@@ -237,10 +232,7 @@ def resolve_schedule(
     return Schedule(iterations=iterations, outer_batch=outer_batch, validate_every=schedule.validate_every)
 
 # %% ../nbs/core/02_task.ipynb #86430dc0
-def learning_computation(
-    task: LoadedTask,
-    compute: Compute,
-) -> Computation:
+def learning_computation(task: LoadedTask, compute: Compute) -> Computation:
     "How networks are computed while the task's method learns. Raises `InputError`."
     precision, compile = compute.precision, compute.compile
     if task.method.many_small_steps:

@@ -20,6 +20,9 @@ __all__ = ['InputError', 'first_line', 'temporary_name', 'replacing', 'check_wri
 class InputError(ValueError):
     "Unusable input. The message is one line that says what is expected."
 
+    def __init__(self, message: str):
+        super().__init__(re.sub(r"\s*\n\s*", " ", message))
+
 # %% ../nbs/core/00_utils.ipynb #0d4ea0d8
 def first_line(error: BaseException) -> str:
     "The first line of an error's message, or the name of its type if it has none."

@@ -7,6 +7,7 @@ is the subcommand of `distill`; without it the method is ridge.
 Files of a row are never changed, and nothing may be written beside them.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -303,7 +304,7 @@ FIT = {
     ),
     "some probabilities of experts with unrolled": (
         {"method": "unrolled", "init": "expert", "expert_top_k": 2},
-        "--expert-top-k 2: labels must be probabilities here; expected 0 or all$",
+        "--expert-top-k 2: labels must be probabilities here; expected all of them, or 0$",
     ),
     "both from experts": (
         {"method": "dd", "learn": "both", "init": "expert"},
@@ -598,7 +599,7 @@ ARTIFACTS = {
         {"file": "none.safetensors"},
         r"'none\.safetensors' is not there; expected a \.safetensors file written",
     ),
-    "a folder as file": ({"file": "@kept"}, r"kept' is not there; expected a \.safetensors file"),
+    "a folder as file": ({"file": "@kept"}, r"kept' is a folder; expected a \.safetensors file"),
     "a cut file": ({"file": "@cut.safetensors"}, r"cut\.safetensors' is not a \.safetensors file that can be read"),
     "a text as file": ({"file": "@notes.txt"}, r"notes\.txt' is not a \.safetensors file that can be read"),
     "an empty file": ({"file": "@empty.safetensors"}, r"empty\.safetensors' is not a \.safetensors file that can be read"),
@@ -683,9 +684,9 @@ PICTURES = {
 SMOOTHING = {
     f"label smoothing {number}": (
         {"label_smoothing": number},
-        rf"--label-smoothing {number}: must be at least 0 and below 1$",
+        rf"--label-smoothing {number}: {words}$",
     )
-    for number in (1.0, -0.1, float("nan"), 2.0)
+    for number, words in ((1.0, "must be below 1"), (-0.1, "must be at least 0"), (math.nan, "expected a number"))
 } | {
     "true labels of more classes": (
         {"source": "@four_classes.npz", "base_examples": 20},
@@ -743,8 +744,8 @@ SETTINGS = {
 }
 REPORTS = {
     "an unknown scale": ({"scale": "huge"}, "--scale 'huge': expected smoke, short, paper$"),
-    "results that are not there": ({"results": "nowhere"}, "--results 'nowhere' is not there; expected the folder of all runs$"),
-    "a file as results": ({"results": "@notes.txt"}, r"--results '.*notes\.txt': expected a folder$"),
+    "results that are not there": ({"results": "nowhere"}, "--results '.*nowhere': expected the folder of all runs$"),
+    "a file as results": ({"results": "@notes.txt"}, r"--results '.*notes\.txt': expected the folder of all runs$"),
     "a file as out": ({"out": "@notes.txt"}, r"--out '.*notes\.txt': expected a folder$"),
 }
 BELOW_A_FILE = {"an out below a file": ({"out": "@notes.txt/report"}, "notes.txt")}

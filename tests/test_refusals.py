@@ -56,7 +56,7 @@ def by_python(verb, options):
     "Calls a verb in Python; options of the command line that it has not are left out."
     from labeldistill import distill, evaluate, show, train_full, true_labels
 
-    options = {name: value for name, value in options.items() if verb == "show" or name != "out"}
+    options = {name: value for name, value in options.items() if verb in ("show", "report") or name != "out"}
     first = [options.pop(FIRST[verb])] if verb in FIRST else []
     if verb == "show":
         return show(*first, **options)

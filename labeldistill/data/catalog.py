@@ -17,7 +17,7 @@ from .known import KNOWN
 from ..utils import InputError
 
 # %% auto #0
-__all__ = ['find_root', 'on_disk', 'check_choices', 'load', 'as_dataset']
+__all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load', 'as_dataset']
 
 # %% ../../nbs/data/05_catalog.ipynb #25488243
 def find_root(
@@ -90,6 +90,9 @@ def load(
     return _convert(known.read(str(name), root) if known else _read_path(name, root, image_size), image_size, channels)
 
 # %% ../../nbs/data/05_catalog.ipynb #3d9edbfd
+IN_MEMORY = "in memory"
+
+
 def as_dataset(
     source: object,  # known name, path, `Dataset`, (images, labels) as arrays or tensors, or torch Dataset of (image, int)
     *,
@@ -104,4 +107,4 @@ def as_dataset(
     if isinstance(source, Dataset):
         return _convert(check(source, square=not image_size), image_size, channels)
     dataset = _convert(read_memory(source, image_size), image_size, channels)
-    return replace(dataset, name=f"in memory ({dataset.sha256[:8]})")
+    return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")

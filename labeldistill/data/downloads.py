@@ -12,6 +12,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from tqdm import tqdm
 from ..utils import InputError, first_line, temporary_name
 
 # %% auto #0
-__all__ = ['ORIGINS', 'Download', 'fetch', 'unpack', 'Origin', 'obtain']
+__all__ = ['ORIGINS', 'Download', 'fetch', 'unpack', 'Origin', 'leaving_no_empty_folders', 'obtain']
 
 # %% ../../nbs/data/02_downloads.ipynb #aa88a2d4
 class Download(NamedTuple):
@@ -199,6 +201,23 @@ ORIGINS = {
     "cub200": Origin(None, "Wah et al. (2011), The Caltech-UCSD Birds-200-2011 dataset, report CNS-TR-2011-001", (_CUB200,)),
 }
 
+# %% ../../nbs/data/02_downloads.ipynb #cfcc1451
+@contextmanager
+def leaving_no_empty_folders(
+    files: Iterable[str],  # below `root`
+    root: Path,  # data root
+) -> Iterator[None]:
+    "Remove the empty folders of these files, and a root that was made for them, if the block raises."
+    kept = root if root.exists() else root.parent
+    try:
+        yield
+    except BaseException:
+        folders = {folder for file in files for folder in (root / file).parents if kept in folder.parents}
+        for folder in sorted(folders, reverse=True):  # the deepest first
+            with suppress(OSError):  # it is not empty, or was not made
+                folder.rmdir()
+        raise
+
 # %% ../../nbs/data/02_downloads.ipynb #df25075f
 def obtain(
     name: str,  # data set in `ORIGINS`
@@ -207,7 +226,8 @@ def obtain(
     "The files of a data set, downloaded if they are not there. Raises `InputError`."
     downloads = ORIGINS[name].downloads
     try:
-        return [fetch(download, root) for download in downloads]
+        with leaving_no_empty_folders((download.file for download in downloads), root):
+            return [fetch(download, root) for download in downloads]
     except (OSError, HTTPException) as error:
         missing = ", ".join(f"{root / file} from {address}" for address, file, *_ in downloads if not (root / file).exists())
         raise InputError(

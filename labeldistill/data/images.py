@@ -146,7 +146,7 @@ def _read_item(item: object, where: str) -> tuple[Tensor, int]:
 def _read_items(name: str, items: data.Dataset, image_size: int | None) -> Dataset:
     "A torch Dataset of (image, int) as a data set. Raises `InputError`."
     images, labels = [], []
-    for i in tqdm(range(len(items)), "reading", leave=False):
+    for i in tqdm(range(len(items)), "reading", leave=False, disable=None):
         pixels, label = _read_item(items[i], f"'{name}': item {i}")
         images.append(resize(pixels, image_size) if image_size else pixels)  # at once: photographs are large before
         labels.append(label)

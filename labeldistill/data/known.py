@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from .datasets import Dataset, Normalisation
-from .downloads import ORIGINS, obtain, unpack
+from .downloads import ORIGINS, leaving_no_empty_folders, obtain, unpack
 from .images import from_arrays, open_image, open_npz, to_nchw
 from ..utils import InputError, first_line, replacing
 
@@ -93,8 +93,9 @@ def _read_torchvision(name: str, root: Path, kind: str, files: tuple[str, ...], 
     import torchvision
 
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        train, test = (getattr(torchvision.datasets, kind)(root, download=True, **part) for part in parts)
+        with leaving_no_empty_folders(files, root):
+            root.mkdir(parents=True, exist_ok=True)
+            train, test = (getattr(torchvision.datasets, kind)(root, download=True, **part) for part in parts)
     except (OSError, HTTPException, RuntimeError, ValueError, AssertionError, EOFError) as error:
         reason, expected = first_line(error), ", ".join(str(root / file) for file in files)
         message = f"'{name}' could not be read or downloaded ({reason}); expected {expected} (--data-root changes the folder)"
@@ -148,7 +149,7 @@ def _squashed(files: list[Path], size: int, cache: Path) -> torch.Tensor:  # (n,
     if np.array_equal(stored.get("names"), names):
         return to_nchw(torch.from_numpy(stored["images"]))
     images = np.empty((len(files), size, size, 3), np.uint8)
-    for i, file in enumerate(tqdm(files, "reading", leave=False)):
+    for i, file in enumerate(tqdm(files, "reading", leave=False, disable=None)):
         with open_image(file) as image:
             images[i] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     with suppress(OSError), replacing(cache) as part, part.open("wb") as file:  # no cache where we may not write

@@ -129,10 +129,7 @@ def _expert_network(expert: Expert, task: LoadedTask) -> Network:
         raise InputError(text if "--expert-network" in text else f"--expert-network: {text}") from error
 
 
-def plan_experts(
-    expert: Expert,
-    task: LoadedTask,
-) -> tuple[Network, list[int]]:
+def plan_experts(expert: Expert, task: LoadedTask) -> tuple[Network, list[int]]:
     "The network of the experts and the iterations of their checkpoints. Raises `InputError`."
     if expert.top_k is not None and expert.top_k > task.classes:
         raise InputError(f"--expert-top-k {expert.top_k}: must be 0 to {task.classes}, the number of classes")
@@ -181,10 +178,7 @@ def select_expert_labels(
     return ExpertSelection(labels, points[point], temperature, tuple(found.accuracies[:, point].tolist()))
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #b906e18a
-def cached(
-    checkpoint: Checkpoint | None,
-    find: Callable[[], ExpertSelection],
-) -> ExpertSelection:
+def cached(checkpoint: Checkpoint | None, find: Callable[[], ExpertSelection]) -> ExpertSelection:
     "The selection as it was saved. Else as it is found now, and saved from then on. Raises `InputError`."
     saved = checkpoint and checkpoint.load(ExpertSelection(*[torch.zeros(0)] * len(ExpertSelection._fields)))
     if saved:

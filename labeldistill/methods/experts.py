@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import one_hot
 from tqdm.auto import tqdm
@@ -21,14 +20,13 @@ __all__ = ['log_spaced', 'ExpertTrajectory', 'expert_logits', 'save_trajectory',
 
 # %% ../../nbs/methods/05_experts.ipynb #114a90a6
 from ..data.streams import generator, stream
-from .checkpoint import Checkpoint, reading
-from .trees import from_named_tensors, named_tensors
+from .checkpoint import Checkpoint, load_tree, reading, save_tree
 from ..networks.network import Network
 from ..task import LoadedTask
 from ..training.heads import LinearHead
 from ..training.real_data import train_on_real
 from ..training.trainer import Trainer
-from ..utils import InputError, replacing
+from ..utils import InputError
 
 # %% ../../nbs/methods/05_experts.ipynb #fe3fd886
 def log_spaced(
@@ -100,9 +98,7 @@ def save_trajectory(
     images: str = "",  # what the images are called, for `load_trajectory`
 ) -> None:
     "Write one .safetensors file, whole or not at all."
-    with replacing(Path(path)) as part:
-        tensors = {name: tensor.contiguous() for name, tensor in named_tensors(trajectory, "trace").items()}
-        save_file(tensors, part, {"images": images})
+    save_tree(trajectory, Path(path), "trace", images=images)
 
 # %% ../../nbs/methods/05_experts.ipynb #882cd88c
 def load_trajectory(
@@ -111,11 +107,10 @@ def load_trajectory(
 ) -> ExpertTrajectory:
     "A trajectory from its file. Raises `InputError` for another file, or if it says that it is of other images."
     with reading(Path(path)) as file:
-        said, tensors = (file.metadata() or {}).get("images"), {name: file.get_tensor(name) for name in file.keys()}
-        found = from_named_tensors(ExpertTrajectory(*[torch.zeros(0)] * 3), "trace", tensors)
+        said = (file.metadata() or {}).get("images")
     if images and said and said != images:
-        raise InputError(f"'{path}' is of other images: the data have changed; remove its folder to ask the experts again")
-    return found
+        raise InputError(f"'{path}' is of other images: the data have changed; remove its folder to train the experts again")
+    return load_tree(ExpertTrajectory(*[torch.zeros(0)] * 3), Path(path), "trace")
 
 # %% ../../nbs/methods/05_experts.ipynb #96fceaee
 def soften(

@@ -57,7 +57,7 @@ def window_size(
 def observe(state: MonitorState, error: Tensor) -> MonitorState:  # error: () of this step's outer batch
     "The state after one more step; `due` says that the network is to be replaced now."
     width = len(state.window)
-    window = state.window.index_copy(0, state.steps.view(1) % width, error.double().view(1))
+    window = state.window.index_copy(0, state.steps.view(1) % width, error.to(state.window.dtype).view(1))
     steps, total = state.steps + 1, window.sum()
     full = steps >= width
     better = full & (total < state.best)

@@ -27,12 +27,10 @@ def map_tensors(
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 # %% ../../nbs/methods/01_trees.ipynb #8f66d10f
-def to_device(
-    tree: Any,
-    device: torch.device | str,
-) -> Any:
-    "The tree with its tensors on a device."
-    return map_tensors(lambda x: x.to(device), tree)
+def to_device(tree: Any, device: torch.device | str) -> Any:
+    "The tree with its tensors on a device; `mps` has no float64, which becomes float32 there."
+    mps = torch.device(device).type == "mps"
+    return map_tensors(lambda x: x.to(device, torch.float32 if mps and x.dtype == torch.float64 else x.dtype), tree)
 
 # %% ../../nbs/methods/01_trees.ipynb #230a6112
 def named_tensors(

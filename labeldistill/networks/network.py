@@ -35,7 +35,7 @@ def find_factory(
         raise InputError(f"--network '{name}': expected {', '.join(NETWORKS)} or package.module:factory")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the user's module does on import
+    except (Exception, SystemExit) as error:  # whatever the user's module does on import
         raise InputError(f"--network '{name}' cannot be imported ({first_line(error)})") from error
 
 # %% ../../nbs/networks/01_network.ipynb #5a96c43f
@@ -139,7 +139,7 @@ def make_network(
 ) -> Network:
     "A network that has been tried on two blank images. Raises `InputError` if it does not do what a network must."
     if init not in INITS:
-        raise InputError(f"--init '{init}': expected {', '.join(INITS)}")
+        raise InputError(f"--network-init '{init}': expected {', '.join(INITS)}")
     name, factory = (network, find_factory(network)) if isinstance(network, str) else (name_of(network), network)
     recipe = Network(name, factory, channels, image_size, classes, last_layer or "", 0, init)
     module, random, flops = _try_network(recipe)

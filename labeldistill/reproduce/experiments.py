@@ -50,10 +50,7 @@ class Experiment:
     needs: tuple[str, ...] = ()  # kinds of the runs it starts from
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #bb32d778
-def distill_arguments(
-    spec: Spec,
-    device: str = "auto",
-) -> dict[str, Any]:
+def distill_arguments(spec: Spec, device: str = "auto") -> dict[str, Any]:
     "The sections of a run as arguments of `distill`. Raises `InputError`."
     return {
         "task": Task(**spec["task"]),
@@ -109,10 +106,7 @@ LEARNING["compute"] = Compute()
 DISTILL = LEARNING | {"test": TestSettings}
 
 
-def run_distill(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_distill(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Learn labels, from the checkpoint if there is one, save them beside the record to be, and test them."
     labels = learn(spec, workspace, checkpoint=workspace.folder / "checkpoint", resume=True)
     labels.save(workspace.folder / "labels.safetensors")
@@ -123,10 +117,7 @@ def run_distill(
 BASELINE: dict[str, Any] = {"task": Task, "method": Method, "seed": 1234, "compute": Compute(), "test": TestSettings}
 
 
-def run_baseline(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_baseline(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Test networks trained on true labels."
     labels = true_labels(Task(**spec["task"]), spec["method"]["true"]["smoothing"], seed=spec["seed"])
     return describe_evaluation(test_labels(labels, spec, workspace))
@@ -138,10 +129,7 @@ def needed_labels(workspace: Workspace) -> DistilledDataset:
     return load_distilled(folder / "labels.safetensors")
 
 
-def run_transfer(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_transfer(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Test another run's labels with other networks, heads, optimizers, orders or numbers of steps."
     return describe_evaluation(test_labels(needed_labels(workspace), spec, workspace))
 
@@ -149,10 +137,7 @@ def run_transfer(
 SENSITIVITY = DISTILL | {"deviations": [-50, -20, -10, 0, 10, 20, 50, 100]}
 
 
-def run_sensitivity(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_sensitivity(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Test another run's labels at other numbers of steps."
     labels = needed_labels(workspace)
     steps = labels.student.steps
@@ -163,12 +148,11 @@ def run_sensitivity(
 GRADIENT_VARIANCE = LEARNING | {"compute": Compute(precision="fp32"), "draws": 20, "every": 5}
 
 
-def run_gradient_variance(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
     task, distiller = prepare(**distill_arguments(spec, workspace.device))
+    if distiller.step is None or distiller.learns != "labels":
+        raise InputError(f"method '{next(iter(spec['method']))}': has no label gradient; expected one that learns labels")
     points = gradient_variance(task, distiller, spec["seed"], spec["draws"], spec["every"], workspace.progress)
     iteration, absolute, relative = ([x if math.isfinite(x) else None for x in column] for column in points.T.tolist())
     return {"iteration": iteration, "variance": absolute, "relative_variance": relative}
@@ -193,10 +177,7 @@ def extrapolate(
 TIMING = LEARNING | {"stretch": 5, "repeats": 3}
 
 
-def run_timing(
-    spec: Spec,
-    workspace: Workspace,
-) -> dict[str, Any]:
+def run_timing(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Minutes that the distillation would take on this machine, estimated from its first epochs. Raises `InputError`."
     task, _ = prepare(**distill_arguments(spec, workspace.device))
     whole, computation, stretch, examples = task.schedule, task.computation._asdict(), spec["stretch"], len(task.split.train)

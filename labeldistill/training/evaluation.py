@@ -58,9 +58,7 @@ class ImageSet:
         return _accuracies(torch.cat(guesses) == self.labels, self.labels)
 
 # %% ../../nbs/training/04_evaluation.ipynb #c33e37c9
-def mean_and_std(
-    values: tuple[float, ...],
-) -> tuple[float, float]:
+def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
     "Mean and sample standard deviation; the latter is 0 for a single value."
     exact = torch.tensor(values, dtype=torch.float64)
     return exact.mean().item(), exact.std().item() if len(values) > 1 else 0.0

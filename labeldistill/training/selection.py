@@ -73,6 +73,7 @@ class Pool:
     last_layer: str | None  # of the network; None: find it
     device: torch.device
     steps: int = 500  # training steps of the network
+    progress: bool = True
 
     @property
     def labels(self) -> Tensor:  # (n,) int64
@@ -98,11 +99,7 @@ class Pool:
 
 # %% ../../nbs/training/06_selection.ipynb #00397be8
 @torch.no_grad()
-def outputs(
-    module: nn.Module,
-    real: ImageSet,
-    batch: int = 1000,
-) -> Tensor:  # (n, ...) on the CPU
+def outputs(module: nn.Module, real: ImageSet, batch: int = 1000) -> Tensor:  # (n, ...) on the CPU
     "A network's outputs for all images."
     return torch.cat([module(real.normalise(images)).cpu() for images in real.images.split(batch)])
 
@@ -169,12 +166,11 @@ def best_of_random(
     count: int,  # N
     sets: int = 50,
     runs: int = 3,  # networks trained on each set
-    show_progress: bool = True,
 ) -> Tensor:  # (N,) int64
     "Of many random sets the one whose true labels train best, by validation accuracy."
     validation = pool.image_set(pool.parts.valid)
     found = {}
-    for i in tqdm(range(sets), "selecting base examples", unit="set", disable=not show_progress):
+    for i in tqdm(range(sets), "selecting base examples", unit="set", disable=not pool.progress):
         rows = _random_rows(pool, count, stream(pool.seed, "set", i))
         curves = [_learning_curve(pool, rows, validation, run) for run in range(runs)]
         found[float(torch.stack(curves).mean(0).max())] = rows

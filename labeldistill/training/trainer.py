@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from .heads import Head, Trained
 from .training_set import TrainingSet, schedule_minibatches
-from ..utils import InputError
+from ..utils import InputError, name_of
 
 # %% auto #0
-__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'PLAIN_SGD', 'find_optimizer', 'build_optimizer', 'Trainer', 'train']
+__all__ = ['MakeOptimizer', 'OPTIMIZERS', 'PLAIN_SGD', 'find_optimizer', 'choose_optimizer', 'build_optimizer', 'Trainer',
+           'train']
 
 # %% ../../nbs/training/03_trainer.ipynb #31e2ffff
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -37,11 +38,20 @@ def find_optimizer(optimizer: str | MakeOptimizer) -> MakeOptimizer:
         raise InputError(f"--optimizer '{optimizer}': expected {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[optimizer]
 
-# %% ../../nbs/training/03_trainer.ipynb #22439fec
-def build_optimizer(
+# %% ../../nbs/training/03_trainer.ipynb #221c491a
+def choose_optimizer(
     optimizer: str | MakeOptimizer,
-    parameters: list[nn.Parameter],
-) -> torch.optim.Optimizer:
+    rates: tuple[float, ...],  # learned step sizes
+) -> tuple[str, MakeOptimizer, tuple[float, ...]]:
+    "The optimizer with its name and the step sizes it is to be given. Raises `InputError`."
+    if optimizer not in ("own", "average"):
+        return optimizer if isinstance(optimizer, str) else name_of(optimizer), find_optimizer(optimizer), ()
+    if not rates:
+        raise InputError(f"--optimizer {optimizer}: no step sizes were learned here; expected {', '.join(OPTIMIZERS)}")
+    return optimizer, PLAIN_SGD, rates if optimizer == "own" else (sum(rates) / len(rates),)
+
+# %% ../../nbs/training/03_trainer.ipynb #22439fec
+def build_optimizer(optimizer: str | MakeOptimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     "An optimizer of these parameters. Raises `InputError` for anything else, and for one that computes gradients itself."
     made = find_optimizer(optimizer)(parameters)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):

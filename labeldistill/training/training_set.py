@@ -59,11 +59,7 @@ class TrainingSet:
     rates: tuple[float, ...] = ()  # step sizes in the learned order, followed by their mean; empty: the optimizer's own
 
 # %% ../../nbs/training/02_training_set.ipynb #a661bcb0
-def _random_rows(
-    data: TrainingSet,
-    steps: int,
-    rng: torch.Generator,
-) -> Iterator[Tensor]:  # (N_i,) int64
+def _random_rows(data: TrainingSet, steps: int, rng: torch.Generator) -> Iterator[Tensor]:  # (N_i,) int64
     "Rows of minibatches drawn afresh."
     for done in range(0, steps, 1000):  # in portions: a million steps need not be drawn at once
         rows = minibatches(len(data.images), data.inner_batch, min(1000, steps - done), rng)

@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -33,9 +34,12 @@ from labeldistill import (
     train_full,
     true_labels,
 )
+from labeldistill import task as tasks
 from labeldistill.config import METHODS
 from labeldistill.data.datasets import Normalisation, Split, split
-from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten, testing_computation
+from labeldistill.methods import loop
+from labeldistill.methods.labels import resolve_init
+from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten
 from labeldistill.training.evaluation import ImageSet
 from labeldistill.training.ridge import gram_factor
 
@@ -193,7 +197,7 @@ def test_networks_are_tested_in_float32_however_many_there_are(labels, monkeypat
     monkeypatch.setattr("labeldistill.networks.compute.bfloat16_is_native", lambda device: True)
     network = load_task(Task("digits", 10, network=tiny), device="cpu").network
     for calls in (1, 10**6):
-        assert testing_computation(network, torch.device("cpu"), calls, Compute(compile=False)).precision == "fp32"
+        assert tasks.testing_computation(network, torch.device("cpu"), calls, Compute(compile=False)).precision == "fp32"
     found = {x: evaluate(labels, models=1, student=Student(steps=2), compute=Compute("cpu", x), progress=False) for x in HALF}
     assert {x: evaluation.precision for x, evaluation in found.items()} == HALF
 
@@ -356,9 +360,18 @@ def test_true_labels_of_another_source_are_numbered_by_first_appearance():
         true_labels(Task("digits", 300, source="letters"))
 
 
-@pytest.mark.parametrize("smoothing", [1, -0.1, float("nan"), True, "much"])
-def test_what_is_no_smoothing_is_refused(smoothing):
-    with pytest.raises(InputError, match=f"--label-smoothing {smoothing}: must be at least 0 and below 1"):
+@pytest.mark.parametrize(
+    ("smoothing", "message"),
+    [
+        (1, "1: must be below 1$"),
+        (-0.1, "-0.1: must be at least 0$"),
+        (float("nan"), "nan: expected a number"),
+        (True, "True: expected a number"),
+        ("much", "'much': expected a number"),
+    ],
+)
+def test_what_is_no_smoothing_is_refused(smoothing, message):
+    with pytest.raises(InputError, match=f"--label-smoothing {message}"):
         true_labels("digits", smoothing)
 
 
@@ -512,3 +525,113 @@ def test_a_callback_is_told_the_labels_as_they_are_then(bars_npz):
     assert [event.iteration for event in heard] == [3, 6, 9]
     best = learned.settings["best iteration"]
     assert torch.equal(next(event.labels for event in heard if event.iteration == best), learned.labels)
+
+
+# Recipes and starts
+
+
+@pytest.mark.parametrize("recipe", [{"optimizer": "own"}, {"optimizer": "average"}, {"order": "learned"}, {"order": "across"}])
+def test_recipes_of_learned_step_sizes_are_refused_where_none_are_learned_before_any_work(recipe, monkeypatch):
+    monkeypatch.setattr("labeldistill.api.learn", lambda *given: pytest.fail("work began"))
+    with pytest.raises(InputError, match=r"none was learned here|no step sizes were learned here"):
+        quick(student=Student(**recipe))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "order", "rates"),
+    [
+        ({}, "learned", 3),
+        ({"optimizer": "own"}, "learned", 3),
+        ({"optimizer": "average", "order": "across"}, "across", 1),
+        ({"optimizer": "adam"}, "learned", 0),
+    ],
+)
+def test_students_of_learned_images_are_validated_as_they_are_tested(recipe, order, rates, monkeypatch):
+    seen, train = [], loop.train
+    monkeypatch.setattr(loop, "train", lambda student, data, *given: seen.append(data) or train(student, data, *given))
+    labels = quick(method=DatasetDistillation(inner_epochs=3), iterations=1, student=Student(**recipe))
+    assert {(data.order, len(data.rates)) for data in seen} == {(order, rates)} and len(labels.rates) == 3
+    assert labels.student.optimizer == recipe.get("optimizer", "own") and labels.student.order == order
+
+
+def test_labels_of_an_optimizer_function_are_tested_with_it_and_ask_for_it_once_they_were_saved(tmp_path):
+    labels = quick(student=Student(optimizer=partial(torch.optim.SGD, lr=0.1)))
+    assert evaluate(labels, models=1, **CPU).optimizer.startswith("partial(torch.optim")
+    labels.save(tmp_path / "labels.safetensors")
+    with pytest.raises(InputError, match=r"--optimizer partial\(.*give it again \(student=Student\(optimizer="):
+        evaluate(tmp_path / "labels.safetensors", models=1, network=tiny, **CPU)
+    again = evaluate(tmp_path / "labels.safetensors", models=1, network=tiny, student=Student(optimizer="sgd"), **CPU)
+    assert again.optimizer == "sgd"
+
+
+def test_labels_begin_with_a_distilled_data_set_or_with_an_expert_by_its_name():
+    given, task = quick(), load_task(Task("digits", 10, network=tiny))
+    assert torch.equal(resolve_init(given, task), given.labels) and resolve_init("expert", task) == Expert()
+    assert quick(method=Ridge(init=given)).labels.shape == given.labels.shape
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [(Ridge(), "--init: is a Ridge; expected uniform"), (["a"], "--init: is a list"), (torch.eye(3), "--init: labels are")],
+)
+def test_starts_that_are_none_are_refused(init, message):
+    with pytest.raises(InputError, match=message):
+        quick(method=Ridge(init=init))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("student", "ridge"), ("schedule", 5), ("compute", "cpu"), ("callback", 5), ("checkpoint", "")]
+)
+def test_settings_of_another_kind_are_refused(name, given):
+    with pytest.raises(InputError, match=rf"{name}.*; expected|--{name} '': expected"):
+        distill("digits", Ridge(), **{name: given})
+
+
+@pytest.mark.parametrize("make", [lambda: Task(5, network=5), lambda: Expert(network=5), lambda: Student(head=torch.zeros(3))])
+def test_fields_of_another_kind_are_refused_in_one_line(make):
+    with pytest.raises(InputError, match=r"--(network|expert-network|head)") as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [5, None, torch.eye(10)])
+def test_what_are_no_labels_is_refused(labels):
+    with pytest.raises(InputError, match=r"labels: is a .*; expected a DistilledDataset"):
+        evaluate(labels)
+
+
+def test_learned_images_come_from_no_source():
+    images = quick(method=Ridge(learn="images"))
+    with pytest.raises(InputError, match="--source: these images were learned"):
+        evaluate(images, source="digits")
+
+
+@pytest.mark.parametrize("unused", [{"source": "letters"}, {"target_size": 100}, {"balanced": False}, {"selection": "easy"}])
+def test_full_training_refuses_what_it_does_not_use(unused):
+    option = next(iter(unused)).replace("_", "-")
+    with pytest.raises(InputError, match=f"--{option}: not used here"):
+        train_full(Task("digits", **unused), epochs=1, **CPU)
+
+
+def test_base_examples_of_a_smaller_target_depend_on_no_schedule():
+    rows = [quick(10, target_size=300, **length).rows.tolist() for length in ({"iterations": 1}, {"epochs": 1})]
+    assert rows[0] == rows[1] == true_labels(Task("digits", 10, target_size=300)).rows.tolist()
+
+
+def test_no_progress_is_no_progress(capsys, monkeypatch):
+    monkeypatch.setattr("labeldistill.training.selection._learning_curve", lambda *given: torch.zeros(1))
+    distill(Task("digits", 10, selection="optimised", network=tiny), Ridge(), schedule=Schedule(iterations=1), **CPU)
+    assert capsys.readouterr().err == ""
+
+
+def test_experts_that_a_killed_run_left_are_not_those_of_another_network(tmp_path):
+    def stop(event):
+        raise Stop
+
+    method = Unrolled(init=Expert(iterations=5, temperature=1.0))
+    with pytest.raises(Stop):
+        quick(method=method, iterations=1, checkpoint=tmp_path, callback=stop)
+    (tmp_path / "checkpoint.safetensors").unlink(missing_ok=True)
+    assert (tmp_path / "experts.safetensors").exists()
+    with pytest.raises(InputError, match=r"experts\.safetensors' was made with network = .*tiny, not lenet"):
+        quick(method=method, iterations=1, checkpoint=tmp_path, resume=True, network="lenet")

@@ -246,7 +246,7 @@ REFUSED = [  # the others: tests/refusals.py
     (DISTILL, ["--lam", "0"], r"--lam 0\.0: must be above 0"),
     (DISTILL, ["--nonsense"], r"--nonsense"),
     (EVALUATE, ["--steps", "0"], r"--steps 0: must be at least 1"),
-    (BASELINE, ["--label-smoothing", "1"], r"--label-smoothing 1\.0: must be at least 0"),
+    (BASELINE, ["--label-smoothing", "1"], r"--label-smoothing 1\.0: must be below 1"),
 ]
 
 
@@ -379,14 +379,14 @@ def reproduction():
 def test_studies_of_any_data_and_network(command, bars_npz, tmp_path, snapshot, reproduction):
     where = ["--target", bars_npz, "--network", "user_networks:plain", "--image-size", 10, "--results", tmp_path]
     done = command("reproduce", "all", "--dry-run", *where)
-    assert done.status == 0 and "head_to_head-" in done.out and not any(tmp_path.iterdir())
+    assert done.status == 0 and "head-to-head-" in done.out and not any(tmp_path.iterdir())
     done = command("report", "--scale", "smoke", "--json", *where)
     (folder,) = (tmp_path / "smoke").iterdir()
     assert json.loads(done.out) == {"out": str(folder)} and folder.name.startswith("report-bars-user_networks_plain-")
     assert f"({bars_npz}, user_networks:plain, 10 pixels)" in (folder / "index.html").read_text()
     before = snapshot(tmp_path)
-    check_refused(command("reproduce", "tableA2", *where), "'tableA2' is of other data; with --target: tableA1")
-    check_refused(command("reproduce", "figureA7", *where), "'figureA7' wants 9 classes or more")
+    check_refused(command("reproduce", "tableA2", *where), "'tableA2' is of other data; with --target expected tableA1")
+    check_refused(command("reproduce", "figureA7", *where), "'figureA7' needs 9 classes")
     check_refused(command("report", "--network", "lenet", "--results", tmp_path), "--network: only with --target")
     assert snapshot(tmp_path) == before
 
@@ -394,7 +394,7 @@ def test_studies_of_any_data_and_network(command, bars_npz, tmp_path, snapshot, 
 def test_a_report_needs_runs_and_a_place(command, tmp_path, snapshot, reproduction):
     (tmp_path / "file").touch()
     before = snapshot(tmp_path)
-    check_refused(command("report", "--results", tmp_path / "nowhere"), "nowhere' is not there; wanted: the folder of all runs")
+    check_refused(command("report", "--results", tmp_path / "nowhere"), "nowhere': expected the folder of all runs")
     check_refused(command("report", "--results", tmp_path, "--out", tmp_path / "file" / "report"), "file")
     assert snapshot(tmp_path) == before
 

@@ -239,11 +239,19 @@ def test_a_truncated_file_of_house_numbers_is_refused(svhn, tmp_path, no_network
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_offline_one_line_says_which_files_are_expected(tmp_path, no_network, name):
+    root = tmp_path / "data"
     with pytest.raises(InputError, match=f"'{name}' could not be read or downloaded") as caught:
-        load(name, tmp_path)
+        load(name, root)
     message = one_line(caught)
-    assert all(str(tmp_path / file) in message for file in KNOWN[name].files) and "--data-root" in message
-    assert files_in(tmp_path) == []
+    assert all(str(root / file) in message for file in KNOWN[name].files) and "--data-root" in message
+    assert not root.exists()  # no empty folders
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.files])
+def test_a_refused_download_leaves_the_data_root_as_it_was(tmp_path, no_network, name):
+    with pytest.raises(InputError):
+        load(name, tmp_path)
+    assert tmp_path.exists() and not any(tmp_path.iterdir())
 
 
 # Kuzushiji-49

@@ -146,7 +146,7 @@ def test_one_line_says_which_files_are_expected_from_where_and_their_place(serve
         obtain("toy", tmp_path)
     message = one_line(caught)
     assert f"expected {tmp_path / 'deep' / 'gone'} from {server.address}/gone (--data-root changes the folder)" in message
-    assert names_below(tmp_path) == ["deep", "here"]
+    assert names_below(tmp_path) == ["here"]
 
 
 @pytest.mark.parametrize("name", ["kuzushiji49", "cub200"])

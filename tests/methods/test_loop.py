@@ -347,7 +347,7 @@ def test_resuming_where_nothing_is_starts_from_the_beginning(bars, tmp_path):
         ({"iterations": 7}, "schedule.iterations = 6, not 7"),
         ({"outer_batch": 16}, "schedule.outer_batch = 32, not 16"),
         ({"method": PAPER["second-order"]}, "method = ridge, not second-order"),
-        ({"method": Ridge(lam=2.0)}, "ridge.lam = 1.0, not 2.0"),
+        ({"method": Ridge(lam=2.0)}, "method.ridge.lam = 1.0, not 2.0"),
         ({"network": user_networks.normed}, "network = user_networks:plain, not user_networks:normed"),
         ({"base": 3}, "base rows"),
     ],

@@ -198,7 +198,7 @@ def test_residual_networks_start_as_he(name):
 
 
 def test_unknown_init_is_refused():
-    with pytest.raises(InputError, match="--init 'he'"):
+    with pytest.raises(InputError, match="--network-init 'he'"):
         make_network("lenet", 1, 28, 10, init="he")
 
 

@@ -296,10 +296,10 @@ def take_few_steps(monkeypatch, *steps):
 @pytest.mark.parametrize(
     "method",
     [
-        {"expert": {"iterations": 20, "ensemble": 2}},
+        {"expert": {"iterations": 20, "max_iterations": 50, "ensemble": 2}},
         {"unrolled": {}},
-        pytest.param({"unrolled": {"init": {"expert": {}}}}, marks=pytest.mark.slow),
-        {"unrolled": {"init": "one-hot"}},
+        pytest.param({"unrolled": {"init": {"expert": {"max_iterations": 50}}}}, marks=pytest.mark.slow),
+        pytest.param({"unrolled": {"init": "one-hot"}}, marks=pytest.mark.slow),
         {"second-order": {}},
         {"ridge": {}},
         {"matching": {"trajectory_iterations": 40}},
@@ -308,7 +308,6 @@ def take_few_steps(monkeypatch, *steps):
 )
 def test_what_is_charged_is_what_is_done(method, tmp_path, monkeypatch, task):
     take_few_steps(monkeypatch, 40, 80)
-    monkeypatch.setattr("labeldistill.methods.expert_selection._LEAST_ITERATIONS", 50)
     spec = new_run("head_to_head", "smoke", **TEN, method=method, budget=60_000, outer_batch=64).spec
     told = []
     done = forward_passes(task.network, lambda: told.append(learn_labels(spec, Workspace(tmp_path, "cpu"))))
@@ -483,12 +482,12 @@ def test_nothing_is_chosen_on_the_test_part(kind, sections, tmp_path, monkeypatc
     assert accuracies[0] > accuracies[1]
 
 
-def test_distilled_images_are_labelled_by_experts(results):
+def test_distilled_images_are_labelled_by_experts(tmp_path):
     own = {"method": {"ridge": {"learn": "images"}}, "schedule": {"iterations": 5, "outer_batch": 64}, "test": {"models": 1}}
     recipes = [{"count": 10}, {"count": 10, "point": 2}]
-    found, _ = go("relabel", {**own, **POOL, **TEN, **QUICK, "recipes": recipes}, results)
+    found, _ = go("relabel", {**own, **POOL, **TEN, **QUICK, "recipes": recipes}, tmp_path)
     hard, soft = found["found"]
-    assert hard["entropy"] == 0 < soft["entropy"] and len(list(results.glob("smoke/digits-ridge-*/labels.safetensors"))) == 1
+    assert hard["entropy"] == 0 < soft["entropy"] and len(list(tmp_path.glob("smoke/digits-ridge-*/labels.safetensors"))) == 1
 
 
 def test_kinds_know_what_they_need():

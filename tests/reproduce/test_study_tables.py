@@ -209,6 +209,7 @@ def test_what_has_other_data_is_not_computed_elsewhere(name):
         all_runs([name], "smoke", DIGITS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "validation"), [(3, 5000), (10, 10_000), (100, 5000)])
 def test_the_budget_of_small_runs_pays_for_every_way_elsewhere(classes, validation, monkeypatch):
     labels = torch.arange(classes).repeat_interleave(20)
