@@ -34,7 +34,7 @@ from labeldistill.config import (
     to_json,
 )
 from .data.streams import stream
-from .methods.checkpoint import open_checkpoint, saved_description
+from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
 from .methods.loop import Best, Event, Progress, learn, network_seed, students_of, take
@@ -45,9 +45,6 @@ from .training.training_set import TrainingSet
 from .utils import InputError, check_writable, name_of, replacing
 
 # %% ../nbs/core/05_api.ipynb #507bc4cc
-_FILES = ("checkpoint", "experts", "traces")  # that a run may keep in its folder
-
-
 def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoint: str | Path | None, resume: bool) -> None:
     "Raises `InputError` for what does not go together, before any work."
     check_number("--seed", seed, int, at_most=None)
@@ -62,7 +59,7 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
     for name, value in chosen.items() if method.learns_images else ():
         if value is not None:
             raise InputError(f"--{name.replace('_', '-')}: only where labels are learned for base examples (--learn labels)")
-    for name in _FILES if checkpoint else ():
+    for name in RUN_FILES if checkpoint else ():
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
 
 
@@ -199,6 +196,7 @@ def distill(
 # %% ../nbs/core/05_api.ipynb #7d425fb9
 from .data.datasets import Dataset, normalisation, split
 from .networks.network import Network
+from .networks.zoo import NETWORKS
 from .task import image_set, network_for, open_dataset, prepare_device, target_classes, testing_computation
 from .training.evaluation import Evaluation, ImageSet, choose_steps, evaluate_students
 from .training.heads import make_head
@@ -217,23 +215,40 @@ def _merge(given: Student, labels: DistilledDataset) -> Student:
     return merged if labels.rates else replace(merged, order="random")
 
 # %% ../nbs/core/05_api.ipynb #40f8865e
-def _open_target(target: Any, labels: DistilledDataset, data_root: str | Path | None) -> Dataset:
-    "The data set to test on. Raises `InputError` for another one without images and classes like the labels' own target."
+def _match_classes(dataset: Dataset, classes: tuple[str, ...], by_position: bool) -> Dataset:
+    "The data set with the classes of labels, in their order. Raises `InputError` for classes that are not theirs."
+    own = dataset.classes
+    if len(own) != len(classes):
+        raise InputError(f"--target '{dataset.name}': has {len(own)} classes, the labels {len(classes)}")
+    if by_position or own == classes:
+        return dataset
+    if sorted(own) != sorted(classes) or len(set(own)) < len(own):
+        i = next(i for i, pair in enumerate(zip(own, classes, strict=True)) if pair[0] != pair[1])
+        differ = f"class {i} is '{own[i]}', that of the labels '{classes[i]}'"
+        raise InputError(f"--target '{dataset.name}': {differ}; expected the same names, or --match-classes-by-position")
+    places = torch.tensor([classes.index(name) for name in own])
+    return replace(dataset, labels=places[dataset.labels], classes=classes)
+
+# %% ../nbs/core/05_api.ipynb #9d0b5617
+def _open_target(target: Any, labels: DistilledDataset, data_root: Any, by_position: bool) -> tuple[Dataset, str]:
+    "The data set to test on, and what it is if it was given. Raises `InputError` for one that is not like the labels' own."
     if isinstance(target, Task):
         raise InputError("--target: is a Task; expected its target alone, a name, a path or data in memory")
     if target is None:
-        return labels.target_data or resolve(labels.target, data_root)
+        return labels.target_data or resolve(labels.target, data_root), ""
     expected = labels.target
     task = Task(target, image_size=expected.image_size, channels=expected.channels, data_root=data_root)
     dataset = open_dataset("target", target, task)
-    if len(dataset.classes) != labels.labels.shape[1]:
-        raise InputError(f"--target '{dataset.name}': has {len(dataset.classes)} classes, the labels {labels.labels.shape[1]}")
+    own, unnamed = expected.is_to(dataset), tuple(map(str, range(len(expected.classes))))
+    if own and unnamed in (dataset.classes, expected.classes):  # arrays do not name their classes
+        return dataset, "the labels' own test part"
     shape = (len(labels.normalisation.mean), expected.image_size, expected.image_size)
     if dataset.images.shape[1:] != shape:
         raise InputError(f"--target '{dataset.name}': images are {tuple(dataset.images.shape[1:])}, the base images {shape}")
-    return dataset
+    dataset = _match_classes(dataset, expected.classes, by_position)
+    return dataset, "the labels' own test part" if own else f"other data: {dataset.name}"
 
-# %% ../nbs/core/05_api.ipynb #2aebdc7c
+# %% ../nbs/core/05_api.ipynb #66919e18
 def _find_base_images(labels: DistilledDataset, source: Any, target: Dataset, data_root: Any) -> DistilledDataset:
     "The labels, with base images if they are in the target or in a source that is given. Raises `InputError`."
     if source is not None and labels.learned_images is not None:
@@ -241,15 +256,18 @@ def _find_base_images(labels: DistilledDataset, source: Any, target: Dataset, da
     if source is not None:
         task = Task(source, image_size=labels.source.image_size, channels=labels.source.channels, data_root=data_root)
         dataset = open_dataset("source", source, task)
-        if dataset.sha256 != labels.source.sha256:
+        if not labels.source.is_to(dataset):
             raise InputError(f"--source '{dataset.name}': is not the data that the labels' base examples come from")
         return replace(labels, base_images=labels.images_in(dataset))
     missing = labels.base_images is None and labels.learned_images is None
-    return replace(labels, base_images=labels.images_in(target)) if missing and target.sha256 == labels.source.sha256 else labels
+    return replace(labels, base_images=labels.images_in(target)) if missing and labels.source.is_to(target) else labels
 
 # %% ../nbs/core/05_api.ipynb #452ac4df
 def _test_network(labels: DistilledDataset, dataset: Dataset, network: Any, last_layer: str | None) -> tuple[Network, bool]:
     "The network to test with, and whether it is the labels' own. Raises `InputError`."
+    if network is None and labels.from_file and labels.network not in NETWORKS:
+        remark = "code that a file names is not run; if you trust it, give it with --network"
+        raise InputError(f"the labels were made with network '{labels.network}': {remark}")
     own = network is None or (network if isinstance(network, str) else name_of(network)) == labels.network
     layer = labels.last_layer if own and last_layer is None else last_layer
     try:
@@ -264,7 +282,7 @@ def _choose_steps(head: Any, optimizer: MakeOptimizer, data: TrainingSet, valida
     student = Trainer(head, optimizer, stream(seed, "steps network"))
     return choose_steps(student, data, validation, seed, progress)[0]
 
-# %% ../nbs/core/05_api.ipynb #da7582d9
+# %% ../nbs/core/05_api.ipynb #9f5a1a75
 def evaluate(
     labels: DistilledDataset | str | Path,  # or the file
     target: Any = None,  # data set whose test part is used, as in `Task`; None: the one the labels were made for
@@ -276,6 +294,7 @@ def evaluate(
     seed: int = 1234,
     compute: Compute = Compute(),
     last_layer: str | None = None,
+    match_classes_by_position: bool = False,  # of a target whose classes have other names
     data_root: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -286,7 +305,7 @@ def evaluate(
     student = _merge(student, labels)
     optimizer, make_optimizer, rates = choose_optimizer(student.optimizer, labels.rates)
     device, data_root = prepare_device(compute.device), data_root or labels.data_root
-    dataset = _open_target(target, labels, data_root)
+    dataset, tested_on = _open_target(target, labels, data_root, match_classes_by_position)
     labels = _find_base_images(labels, source, dataset, data_root)
     recipe, own = _test_network(labels, dataset, network, last_layer)
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
@@ -297,7 +316,8 @@ def evaluate(
     computation = testing_computation(recipe, device, models * steps, compute)
     students, start = make_head(*head, computation, ridge), labels.fixed_init if own else None
     accuracies = evaluate_students(students, make_optimizer, data, test, steps, models, seed, progress, start)
-    return Evaluation(*accuracies, steps, student.head, recipe.name, optimizer, seed, computation.precision, student.order)
+    how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, tested_on
+    return Evaluation(*accuracies, steps, *how)
 
 # %% ../nbs/core/05_api.ipynb #94bd994f
 def true_labels(

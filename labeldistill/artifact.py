@@ -40,14 +40,19 @@ class DataReference:
     image_size: int  # pixels a side
     classes: tuple[str, ...]
     channels: int | None = None  # 1 or 3; None, in older files: as the data set has them
+    raw: str | None = None  # as in `Dataset`
+
+    def is_to(self, dataset: Dataset) -> bool:
+        "Whether it is this data set: the same pixels, or the same files where they were decoded or resized elsewhere."
+        return dataset.sha256 == self.sha256 or (self.raw is not None and dataset.raw == self.raw)
 
 
 def refer_to(dataset: Dataset) -> DataReference:
     "The reference to a data set in memory."
     _, channels, size, _ = dataset.images.shape
-    return DataReference(dataset.name, dataset.sha256, size, dataset.classes, channels)
+    return DataReference(dataset.name, dataset.sha256, size, dataset.classes, channels, dataset.raw)
 
-# %% ../nbs/core/03_artifact.ipynb #8b969f0f
+# %% ../nbs/core/03_artifact.ipynb #8e58f5f7
 def resolve(
     reference: DataReference,
     root: str | Path | None = None,  # folder of downloaded data
@@ -60,7 +65,7 @@ def resolve(
     except InputError as error:
         remedy = "the labels were made for it; evaluate takes another --target, and labels saved --with-images need no source"
         raise InputError(f"{error} ({remedy})") from error
-    if dataset.sha256 != reference.sha256:
+    if not reference.is_to(dataset):
         raise InputError(
             f"'{dataset.name}' is not the data the labels were made for: "
             f"its SHA-256 is {dataset.sha256[:12]}..., recorded is {reference.sha256[:12]}..."
@@ -123,6 +128,7 @@ class DistilledDataset(torch.utils.data.Dataset):
     fixed_init: int | None = None  # seed of the one initialization it was made for; None: for any
     data_root: str | Path | None = None  # folder in which to look for the source; not saved
     target_data: Dataset | None = None  # the target where it is in memory only; not saved
+    from_file: bool = False  # what it names is data then: no code runs because a file says so; not saved
 
     @property
     def method_name(self) -> str:
@@ -198,26 +204,55 @@ def _check_facts(distilled: DistilledDataset) -> None:
     words = (distilled.network, distilled.last_layer, student.head, student.optimizer, *method)
     if not all(type(word) is str for word in words) or type(distilled.seed) is not int or type(fixed) not in (int, type(None)):
         raise ValueError("network, last layer, method, student or seeds")
-    if type(distilled.inner_batch) is not int or distilled.inner_batch < 1:
+    if any(abs(seed) >= 2**63 for seed in (distilled.seed, fixed or 0)):
+        raise ValueError("seeds")
+    if type(distilled.inner_batch) is not int or not 1 <= distilled.inner_batch < 2**31:
         raise ValueError("examples per step")
+    score, resets = distilled.validation_accuracy, distilled.resets
+    if type(score) not in (int, float, type(None)) or not 0 <= (score or 0) <= 100:
+        raise ValueError("validation accuracy")
+    if not all(type(iteration) is int and iteration >= 0 for iteration in resets) or type(distilled.settings) is not dict:
+        raise ValueError("resets or settings")
     if distilled.init not in INITS:
         raise ValueError("initialization")
     for data in (distilled.source, distilled.target):
-        if not all(type(x) is str for x in (data.name, data.sha256, *data.classes)) or type(data.image_size) is not int:
+        words = data.name, data.sha256, data.raw or "", *data.classes
+        if not all(type(x) is str for x in words) or type(data.image_size) is not int or data.channels not in (None, 1, 3):
             raise ValueError("references to its data sets")
+        if not 1 <= data.image_size <= 2**16:
+            raise ValueError("image size")
 
 # %% ../nbs/core/03_artifact.ipynb #b8079cc7
+_LARGE = 1e6  # no mean or standard deviation of pixels from 0 to 1
+
+
 def _check_images(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless normalization, kept and learned images fit the data sets."
     (mean, std), learned = distilled.normalisation, distilled.learned_images
-    fit = len(mean) == len(std) == (distilled.target.channels or len(mean)) and all(map(isfinite, mean))
-    if not fit or not all(0 < x < float("inf") for x in std):
+    fit = len(mean) == len(std) == (distilled.target.channels or len(mean))
+    if not fit or not all(abs(x) < _LARGE for x in mean) or not all(0 < x < _LARGE for x in std):
         raise ValueError("normalization")
     shape = (len(distilled.base_labels), len(mean), distilled.source.image_size, distilled.source.image_size)
     if distilled.keeps_images and (distilled.images.dtype != torch.uint8 or distilled.images.shape != shape):
         raise ValueError("images")
     if learned is not None and (learned.dtype != torch.float32 or learned.shape != shape or not learned.isfinite().all()):
         raise ValueError("learned images")
+
+# %% ../nbs/core/03_artifact.ipynb #5b732f7d
+def _check_plain(
+    value: Any,  # as JSON
+    depth: int = 0,
+) -> None:
+    "Raises `ValueError` unless it is made of short printable words and finite numbers, nested no deeper than settings are."
+    if depth > 8:
+        raise ValueError("facts nested too deeply")
+    if isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_plain(part, depth + 1)
+    elif isinstance(value, str) and not (len(value) <= 1000 and value.isprintable()):
+        raise ValueError("a word that is too long, or cannot be printed")
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError("a number that is not finite")
 
 # %% ../nbs/core/03_artifact.ipynb #4aa562dd
 def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Path | None) -> DistilledDataset:
@@ -229,7 +264,7 @@ def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Pat
     converted["student"] = settings_from_json(Student, facts["student"])
     images = {"base_images": tensors.get("images"), "learned_images": tensors.get("learned_images")}
     known = {name: facts[name] for name in _FACTS} | converted | {name: tensors[name] for name in _TENSORS} | images
-    distilled = DistilledDataset(**known, keeps_images="images" in tensors, data_root=root)
+    distilled = DistilledDataset(**known, keeps_images="images" in tensors, data_root=root, from_file=True)
     for check in (_check_tensors, _check_facts, _check_images):
         check(distilled)
     return distilled
@@ -272,7 +307,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     _check_format(path, metadata.get("format"))
     return tensors, metadata
 
-# %% ../nbs/core/03_artifact.ipynb #da1aecdc
+# %% ../nbs/core/03_artifact.ipynb #a59e218f
 def load_distilled(
     path: str | Path,
     root: str | Path | None = None,  # folder of downloaded data, for the images
@@ -281,8 +316,9 @@ def load_distilled(
     tensors, metadata = _read(Path(path))
     try:
         facts = json.loads(metadata["labeldistill"])
+        _check_plain(facts)
         return _assemble(tensors, facts if metadata["format"] == FORMAT else _from_format_1(facts), root)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is damaged ({first_line(error)})") from error
 
 

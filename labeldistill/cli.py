@@ -288,6 +288,7 @@ class Testing(Settings):
     source: str | None = setting(None, "data set of the base images, where it is not found as recorded")
     network: str | None = setting(None, "network to test; default: the one the labels were made with")
     last_layer: str | None = setting(None, "name of the network's last linear layer; default: found")
+    match_classes_by_position: bool = setting(False, "take a target's classes by position where their names differ")
     data_root: Path | None = setting(None, "folder of downloaded data; default: $LABELDISTILL_DATA or the cache")
 
 # %% ../nbs/core/07_cli.ipynb #07c2d465
@@ -473,10 +474,12 @@ def main(
 ) -> None:
     "Run a command; exit with 2 and one line for bad input, with 130 when interrupted."
     arguments = sys.argv[1:] if arguments is None else arguments
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
     sys.path.insert(0, "")  # a network may be a module beside the user, as with `python -m`
     try:
-        status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
+            warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
+            status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)
     except UsageError as error:
         fail(error.format_message())
     except InputError as error:

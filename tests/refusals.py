@@ -657,7 +657,7 @@ TESTING = {
     },
     "labels of an unknown network": (
         {"file": "@network.safetensors", "network": None},
-        r"--network 'nonsense': expected .* \(which the labels were made with; others go with --network\)$",
+        "the labels were made with network 'nonsense': code that a file names is not run; .* give it with --network$",
     ),
     "a network without a last layer of the name": (
         {"network": None, "last_layer": "nope"},

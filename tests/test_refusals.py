@@ -172,7 +172,7 @@ def write_data(folder, bars, make_pixels):
     for name, options in {"other": {"seed": 3}, "four_classes": {"classes": 4, "seed": 9}}.items():
         images, labels = make_pixels(**options)
         np.savez(folder / f"{name}.npz", images=images, labels=labels)
-    np.savez(folder / "imbalanced.npz", images=np.zeros((100, 16, 16), np.uint8), labels=np.arange(100) // 80)
+    np.savez(folder / "imbalanced.npz", images=make_pixels(count=100)[0][..., 0], labels=np.arange(100) // 80)
     for name in ("runs", "folder.png"):
         (folder / name).mkdir()
     for name in ("empty_class", "no_picture", "folders_only/train", "differing_sizes", "sixteen_bit"):

@@ -61,6 +61,7 @@ class Dataset:
     test_size: int = 0  # number of rows at the end that are the official test part
     valid_size: int | None = None  # number of validation examples where the field has a fixed one; None: 15 per cent
     constants: Normalisation | None = None  # published normalisation, if there is one
+    raw: str | None = None  # SHA-256 of the content as it was stored, where decoding and resizing may differ in last bits
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +74,19 @@ class Dataset:
     def sha256(self) -> str:
         "Identity of the content and of its split. The name is not part of it."
         return _content_hash(self.images, self.labels, len(self.classes), self.test_size, self.valid_size)
+
+    @cached_property
+    def originals(self) -> Tensor:  # (n,) int64
+        "For each row, the first row with the same pixels: itself, unless it is a copy."
+        first: dict[bytes, int] = {}
+        images = self.images.contiguous().numpy()
+        return torch.tensor([first.setdefault(hashlib.sha256(image).digest(), row) for row, image in enumerate(images)])
+
+    @property
+    def test_copies(self) -> int:
+        "How many images of an official test part are copies of others outside it."
+        outside = len(self) - self.test_size
+        return int((self.originals[outside:] < outside).sum()) if self.test_size else 0
 
 # %% ../../nbs/data/01_datasets.ipynb #3c61f42d
 def _check_tensors(name: str, images: Tensor, labels: Tensor) -> None:
@@ -134,6 +148,17 @@ class Split(NamedTuple):
     valid: Tensor  # int64
     test: Tensor  # int64
 
+# %% ../../nbs/data/01_datasets.ipynb #45620bb7
+def _keep_together(
+    parts: Split,
+    originals: Tensor,  # (n,) int64, as in `Dataset`
+) -> Split:
+    "The parts with every copy in the part of its original."
+    rows, part = torch.cat(parts), torch.empty(len(originals), dtype=torch.int64)
+    for number, own in enumerate(parts):
+        part[own] = number
+    return Split(*(rows[part[originals[rows]] == number] for number in range(len(parts))))
+
 # %% ../../nbs/data/01_datasets.ipynb #81ea12a8
 def split(
     dataset: Dataset,
@@ -147,7 +172,7 @@ def split(
         train_size = max(0, n - valid_size)
         parts = Split(rows[:train_size], rows[train_size:], torch.arange(n, len(dataset)))
     else:
-        parts = Split(*rows.tensor_split([round(0.7 * n), round(0.85 * n)]))
+        parts = _keep_together(Split(*rows.tensor_split([round(0.7 * n), round(0.85 * n)])), dataset.originals)
     if not all(len(part) for part in parts):
         raise InputError(f"'{dataset.name}' has {len(dataset)} examples: too few for training, validation and test")
     return parts

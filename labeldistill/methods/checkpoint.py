@@ -20,7 +20,7 @@ from ..task import RunContext
 from ..utils import InputError, check_writable, first_line, replacing
 
 # %% auto #0
-__all__ = ['save_tree', 'reading', 'load_tree', 'saved_description', 'Checkpoint', 'open_checkpoint']
+__all__ = ['RUN_FILES', 'save_tree', 'reading', 'load_tree', 'saved_description', 'Checkpoint', 'open_checkpoint']
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #fb40a5c7
 def save_tree(
@@ -92,6 +92,9 @@ def _find_difference(saved: Mapping[str, Any], expected: Mapping[str, Any], pref
     return ""
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #0654150c
+RUN_FILES = ("checkpoint", "experts", "traces")  # that a run may keep in its folder
+
+
 def _check_folder(path: Path, resume: bool) -> None:  # path: file to be
     "Raises `InputError` for a folder that cannot hold the file, and for a file that is not to be resumed."
     folder = path.parent
@@ -99,6 +102,9 @@ def _check_folder(path: Path, resume: bool) -> None:  # path: file to be
         raise InputError(f"--checkpoint '{folder}': expected a folder, or a new one in a folder that exists")
     if path.exists() and not resume:
         raise InputError(f"'{folder}' holds a checkpoint: resume it (--resume) or choose another folder")
+    visible = [file.stem for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
+    if visible and not resume and not set(visible) & set(RUN_FILES):
+        raise InputError(f"--checkpoint '{folder}': holds other files; expected a new or empty folder, or that of a checkpoint")
     check_writable(path if folder.is_dir() else folder, "checkpoint")
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #6e74eb1d

@@ -72,7 +72,7 @@ def _given_labels(
         if not Path(init).is_file():
             raise InputError(f"--init '{init}': expected {', '.join(names)} or a file of distilled labels")
         file, base = load_distilled(init), task.base
-        if len(base) and not (file.source.sha256 == base.dataset.sha256 and torch.equal(file.rows, base.rows)):
+        if len(base) and not (file.source.is_to(base.dataset) and torch.equal(file.rows, base.rows)):
             raise InputError(f"--init '{init}': its labels are of other images; expected labels of these base examples")
         init = file.labels
     shape = (task.count, task.classes)

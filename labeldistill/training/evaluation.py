@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import torch
@@ -77,6 +77,7 @@ class Evaluation:
     seed: int
     precision: str = "fp32"  # of the networks' computation
     order: str = "random"  # of the minibatches
+    tested_on: str = field(default="", compare=False)  # what a target that was given turned out to be
 
     @property
     def accuracy_mean(self) -> float:
@@ -90,7 +91,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         result = f"{self.accuracy_mean:.1f} ± {self.accuracy_std:.1f} %"
-        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps)"
+        place = f", {self.tested_on}" if self.tested_on else ""
+        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps{place})"
 
     def as_dict(self) -> dict:
         "The record for JSON: means, standard deviations, and all fields."

@@ -35,6 +35,7 @@ from labeldistill import (
     true_labels,
 )
 from labeldistill import task as tasks
+from labeldistill.api import _match_classes
 from labeldistill.config import METHODS
 from labeldistill.data.datasets import Normalisation, Split, split
 from labeldistill.methods import loop
@@ -416,7 +417,8 @@ def test_labels_for_standard_networks_are_validated_with_them(bars_npz):
 
 
 def test_moved_data_given_as_target_supply_the_base_images_too(bars_npz, tmp_path):
-    here, there, one = tmp_path / "here.npz", tmp_path / "there.npz", {"models": 1, "student": Student(steps=3), **CPU}
+    here, there = tmp_path / "here.npz", tmp_path / "there.npz"
+    one = {"models": 1, "student": Student(steps=3), "network": tiny, **CPU}
     here.write_bytes(bars_npz.read_bytes())
     learned = quick(6, target=here)
     learned.save(tmp_path / "labels.safetensors")
@@ -427,7 +429,8 @@ def test_moved_data_given_as_target_supply_the_base_images_too(bars_npz, tmp_pat
 
 
 def test_a_moved_source_is_given(bars_npz, tmp_path, make_dataset):
-    here, there, one = tmp_path / "here.npz", tmp_path / "there.npz", {"models": 1, "student": Student(steps=3), **CPU}
+    here, there = tmp_path / "here.npz", tmp_path / "there.npz"
+    one = {"models": 1, "student": Student(steps=3), "network": tiny, **CPU}
     here.write_bytes(bars_npz.read_bytes())
     target = make_dataset(seed=1)
     learned = quick(6, target=target, source=here)
@@ -635,3 +638,60 @@ def test_experts_that_a_killed_run_left_are_not_those_of_another_network(tmp_pat
     assert (tmp_path / "experts.safetensors").exists()
     with pytest.raises(InputError, match=r"experts\.safetensors' was made with network = .*tiny, not lenet"):
         quick(method=method, iterations=1, checkpoint=tmp_path, resume=True, network="lenet")
+
+
+# Another target
+
+
+def of_classes(bars, *classes, changed=1):
+    "The same images with other names of classes, and one pixel changed, so that they are other data."
+    images = bars.images.clone()
+    images[0, 0, 0, 0] ^= changed
+    return replace(bars, name="other", images=images, classes=classes)
+
+
+def test_classes_in_another_order_are_put_into_that_of_the_labels(bars):
+    labels, one = quick(6, target=bars), {"models": 1, "student": Student(steps=30), **CPU}
+    a, b, c = bars.classes
+    straight = evaluate(labels, of_classes(bars, a, b, c), **one)
+    turned = replace(of_classes(bars, c, a, b), labels=(bars.labels + 1) % 3)
+    assert evaluate(labels, turned, **one).accuracies == straight.accuracies
+    assert _match_classes(turned, bars.classes, False).labels.tolist() == bars.labels.tolist()
+
+
+def test_classes_of_other_names_go_by_position_only_where_that_is_said(bars):
+    labels, one = quick(6, target=bars), {"models": 1, "student": Student(steps=3), **CPU}
+    a, b, c = bars.classes
+    other = of_classes(bars, a, b, "z")
+    with pytest.raises(InputError, match=f"--target 'other': class 2 is 'z', that of the labels '{c}'; expected the same names"):
+        evaluate(labels, other, **one)
+    found = evaluate(labels, other, match_classes_by_position=True, **one)
+    assert found.tested_on == "other data: other" and str(found).endswith("3 steps, other data: other)")
+
+
+def test_the_labels_own_target_at_another_place_is_told_apart_from_other_data(bars_npz, tmp_path):
+    labels, one = quick(6, target=bars_npz), {"models": 1, "student": Student(steps=3), **CPU}
+    (tmp_path / "moved.npz").write_bytes(bars_npz.read_bytes())
+    assert evaluate(labels, **one).tested_on == ""
+    assert evaluate(labels, tmp_path / "moved.npz", **one).tested_on == "the labels' own test part"
+
+
+def test_the_same_images_under_other_names_of_classes_are_not_taken_for_the_labels_own(bars):
+    labels, one = quick(6, target=bars), {"models": 1, "student": Student(steps=3), **CPU}
+    with pytest.raises(InputError, match="--match-classes-by-position"):
+        evaluate(labels, of_classes(bars, *bars.classes[:2], "z", changed=0), **one)
+    unnamed = (bars.images, bars.labels)
+    assert evaluate(labels, unnamed, **one).tested_on == "the labels' own test part"
+
+
+def test_code_that_a_file_names_is_not_run_unless_the_user_names_it_too(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\nfrom labeldistill import LeNet as net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    one = {"models": 1, "student": Student(steps=1), **CPU}
+    labels = replace(quick(network="lenet"), network="planted:net", method={"planted:Method": {}})
+    labels.save(tmp_path / "labels.safetensors")
+    read = load_distilled(tmp_path / "labels.safetensors")
+    with pytest.raises(InputError, match=r"'planted:net': code that a file names is not run; .* with --network"):
+        evaluate(tmp_path / "labels.safetensors", **one)
+    assert repr(read) and evaluate(read, network="lenet", **one).network == "lenet" and not (tmp_path / "trace").exists()
+    assert evaluate(read, network="planted:net", **one).network == "planted:net" and (tmp_path / "trace").exists()

@@ -20,7 +20,7 @@ CPU = {"compute": Compute("cpu"), "progress": False}
 def test_all_that_is_saved_is_loaded(distilled, labels_file):
     loaded = load_distilled(labels_file)
     for name, value in vars(distilled).items():
-        if name in ("images", "inputs", "data_root", "base_images", "target_data"):  # not saved
+        if name in ("images", "inputs", "data_root", "base_images", "target_data", "from_file"):  # not saved
             continue
         if isinstance(value, torch.Tensor):
             assert torch.equal(getattr(loaded, name), value), name
@@ -105,7 +105,7 @@ def test_labels_for_data_in_memory_can_be_evaluated_on_them(bars, tmp_path):
     with pytest.raises(InputError, match="the labels were made for data in memory; expected these data again"):
         evaluate(tmp_path / "labels.safetensors", **one)
     for data in ((bars.images.numpy(), bars.labels.numpy()), TensorDataset(bars.images, bars.labels)):
-        assert evaluate(tmp_path / "labels.safetensors", data, **one) == found
+        assert evaluate(tmp_path / "labels.safetensors", data, network=learned.network, **one) == found
 
 
 def test_an_ordinary_training_loop_learns_from_it(distilled, bars_npz):

@@ -184,7 +184,7 @@ def test_every_command_finds_downloaded_data_under_the_data_root(command, tmp_pa
     start = ["distill", "ridge", "--target", "fashion_mnist", "--base-examples", 10, "--iterations", 2]
     steps = [
         command(*start, "--with-images", "--out", out, *here, *QUICK),
-        command("evaluate", out, "--models", 1, "--steps", 1, "--device", "cpu", *here),
+        command("evaluate", out, "--models", 1, "--steps", 1, *QUICK, *here),
         command("show", out, "--out", tmp_path / "labels.png", *here),
     ]
     assert [(step.status, step.err if step.status else "") for step in steps] == [(0, "")] * 3
@@ -491,7 +491,7 @@ def test_a_method_has_the_options_of_its_fields_and_no_others(name):
 def test_other_verbs_have_the_options_of_their_settings():
     test = {"--models", "--seed", "--quiet", "--json"}
     data = {"--target", "--source", "--network", "--last-layer", "--data-root"}
-    assert names_of("evaluate") == test | data | names_in(Student, Compute)
+    assert names_of("evaluate") == test | data | {"--match-classes-by-position"} | names_in(Student, Compute)
     assert names_of("baseline") == test | {"--label-smoothing"} | names_in(Task, Student, Compute)
     data = data - {"--source"} | {"--image-size", "--channels"}
     assert names_of("train-full") == data | {"--epochs", "--seed", "--device", "--quiet", "--json"}

@@ -233,7 +233,7 @@ def test_experts_labels_are_distilled_data_that_can_be_saved_and_tested(labels_o
     assert torch.equal(read.labels, learned.labels) and read.settings == learned.settings
     assert (read.method_name, read.student.head, read.student.optimizer, read.rates) == ("expert", "linear", "adam", ())
     torch.testing.assert_close(read.labels.sum(1), torch.ones(6))
-    found = evaluate(read, models=2, compute=CPU, progress=False)
+    found = evaluate(read, network=read.network, models=2, compute=CPU, progress=False)
     assert found.accuracy_mean > 60 and found.steps == read.student.steps in (10, 30, 60)
 
 

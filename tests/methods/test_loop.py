@@ -442,3 +442,14 @@ def test_a_baseline_is_reproducible_and_learns_the_bars(bars, head):
     )
     assert first == second
     assert first.accuracy_mean > 80 and len(first.accuracies) == 2 and first.steps in range(10, 1001)
+
+
+def test_a_folder_of_other_files_is_no_checkpoint_folder(bars, tmp_path, steps_done):
+    (tmp_path / "photo.png").touch()
+    with pytest.raises(InputError, match=r"--checkpoint '.*': holds other files; expected a new or empty folder"):
+        quick(bars, checkpoint=tmp_path)
+    assert steps_done == [] and [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+    (tmp_path / "photo.png").rename(tmp_path / ".hidden")
+    quick(bars, checkpoint=tmp_path)
+    (tmp_path / "labels.txt").touch()  # beside a checkpoint
+    quick(bars, checkpoint=tmp_path, resume=True)

@@ -190,9 +190,10 @@ def test_labels_learned_through_windows_teach_the_bars(bars, tmp_path, optimizer
     assert torch.equal(read.labels, learned.labels) and read.student.optimizer == optimizer and read.student.steps in (10, 30, 60)
     assert read.method["unrolled"]["window"] == WINDOW and read.method["unrolled"]["inner_optimizer"] == optimizer
     torch.testing.assert_close(read.labels.sum(1), torch.ones(COUNT))
-    found = evaluate(read, bars, models=2, compute=CPU, progress=False)
+    one = {"network": read.network, "compute": CPU, "progress": False}
+    found = evaluate(read, bars, models=2, **one)
     assert found.optimizer == optimizer and found.accuracy_mean > 60
-    other = evaluate(read, bars, student=Student(optimizer="adamw"), models=1, compute=CPU, progress=False)
+    other = evaluate(read, bars, student=Student(optimizer="adamw"), models=1, **one)
     assert other.optimizer == "adamw"
 
 

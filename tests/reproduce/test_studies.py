@@ -300,9 +300,9 @@ def take_few_steps(monkeypatch, *steps):
         {"unrolled": {}},
         pytest.param({"unrolled": {"init": {"expert": {"max_iterations": 50}}}}, marks=pytest.mark.slow),
         pytest.param({"unrolled": {"init": "one-hot"}}, marks=pytest.mark.slow),
-        {"second-order": {}},
+        pytest.param({"second-order": {}}, marks=pytest.mark.slow),
         {"ridge": {}},
-        {"matching": {"trajectory_iterations": 40}},
+        pytest.param({"matching": {"trajectory_iterations": 40}}, marks=pytest.mark.slow),
     ],
     ids=lambda method: "-".join(re.findall(r"[a-z-]+", str(method))),
 )
