@@ -1,4 +1,4 @@
-# make quickstart   watch soft labels being learned for a handful of real images (about five minutes on two cores)
+# make quickstart   watch soft labels being learned for a handful of real images (about six minutes on two cores)
 # make test         the quick tests, the notebooks' own checks, and "export and clean change nothing"
 # make test-slow    the other tests: kills, clusters, whole pages, many seeds, long cells of notebooks
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
