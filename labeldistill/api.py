@@ -38,7 +38,7 @@ from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
 from .methods.loop import Best, Event, Progress, learn, network_seed, students_of, take
-from .methods.trees import map_tensors
+from .methods.trees import to_device
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
 from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
 from .training.training_set import TrainingSet
@@ -63,13 +63,17 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
 
 
+def _check_order(order: str | None, learned: bool) -> None:
+    "Raises `InputError` for an order of minibatches where none was learned."
+    if order not in (None, "random") and not learned:
+        raise InputError(f"--order {order}: none was learned here; expected random")
+
+
 def _check_student(student: Student, distiller: Distiller) -> None:
     "Raises `InputError` for learned step sizes, and an order of them, where a method learns none."
-    none = not distiller.learns_rates
-    if none and student.optimizer in ("own", "average"):
+    if student.optimizer in ("own", "average") and not distiller.learns_rates:
         choose_optimizer(student.optimizer, ())
-    if none and student.order not in (None, "random"):
-        raise InputError(f"--order {student.order}: none was learned here; expected random")
+    _check_order(student.order, distiller.learns_rates)
 
 # %% ../nbs/core/05_api.ipynb #9945dd7b
 def prepare(
@@ -151,7 +155,7 @@ def as_artifact(
     progress: Progress | None = None,  # of an outer loop
 ) -> DistilledDataset:
     "The best labels or images of a run with all that belongs to them."
-    data = distiller.training_set(map_tensors(lambda x: x.to(task.device), best.params))
+    data = distiller.training_set(to_device(best.params, task.device))
     facts = {"rates": data.rates, "settings": _settings(task, distiller, best), "validation_accuracy": float(best.accuracy)}
     if progress is not None:
         facts["curve"] = thin_curve(progress.curve)
@@ -206,10 +210,9 @@ from .training.training_set import smoothed_labels
 # %% ../nbs/core/05_api.ipynb #200ca1c2
 def _merge(given: Student, labels: DistilledDataset) -> Student:
     "The fields that are given; else those stored with the labels. Raises `InputError` for an order that was not learned."
-    if given.order not in (None, "random") and not labels.rates:
-        raise InputError(f"--order {given.order}: none was learned here; expected random")
+    _check_order(given.order, bool(labels.rates))
     if isinstance(labels.student.optimizer, str) and labels.student.optimizer.count(":") and given.optimizer is None:
-        remark = "which the labels were made with is yours; give it again (student=Student(optimizer=...))"
+        remark = "a function of yours, with which the labels were made; give it again (student=Student(optimizer=...))"
         raise InputError(f"--optimizer {labels.student.optimizer}: {remark}, or one of {', '.join(OPTIMIZERS)}")
     merged = replace(labels.student, **{name: value for name, value in vars(given).items() if value is not None})
     return merged if labels.rates else replace(merged, order="random")

@@ -408,8 +408,9 @@ def as_task(task: Any) -> Task:
 def check_settings(**given: Any) -> None:
     "Raises `InputError` for settings that are not objects of their class: `student=Student(...)` and the like."
     for name, value in given.items():
-        if type(value).__name__ != name.title():
-            raise InputError(f"{name}: is a {type(value).__name__}; expected labeldistill.{name.title()}(...)")
+        kind = {"student": Student, "schedule": Schedule, "compute": Compute}[name]
+        if not isinstance(value, kind):
+            raise InputError(f"{name}: is a {type(value).__name__}; expected labeldistill.{kind.__name__}(...)")
 
 
 def check_method(method: Any) -> Method:

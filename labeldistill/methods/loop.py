@@ -103,7 +103,7 @@ def check_labels(task: LoadedTask, labels: Tensor) -> None:
 def start(task: LoadedTask, distiller: Distiller, seed: int) -> Progress:
     "A run before its first iteration, with a fresh network. Raises `InputError`."
     params = map_tensors(Tensor.cpu, distiller.init_params(task, seed))
-    check_labels(task, distiller.training_set(map_tensors(lambda x: x.to(task.device), params)).labels)
+    check_labels(task, distiller.training_set(to_device(params, task.device)).labels)
     state = State(params, distiller.optimizer.init(params), distiller.init_state(network_seed(seed)), distiller.resets.init())
     zero = torch.zeros((), dtype=torch.int64)
     best = Best(params, zero, torch.tensor(-1.0, dtype=torch.float64), zero)
