@@ -98,7 +98,7 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
     with replacing(path) as part:
         save_file(kept, part, {"format": FORMAT, "labeldistill": json.dumps(facts)})
 
-# %% ../nbs/core/03_artifact.ipynb #1ec71c76
+# %% ../nbs/core/03_artifact.ipynb #5071f20b
 @dataclass(frozen=True, eq=False, repr=False)
 class DistilledDataset(torch.utils.data.Dataset):
     "Soft labels for base examples, or learned images with labels, with all that is needed to train on them."
@@ -110,7 +110,7 @@ class DistilledDataset(torch.utils.data.Dataset):
     target: DataReference
     normalisation: Normalisation
     network: str  # name the labels were made with
-    last_layer: str  # dotted name of that network's last linear layer
+    last_layer: str | None  # dotted name of that network's last linear layer
     method: dict[str, Any]  # name: hyper-parameters, as JSON; data, never imported
     student: Student  # how students are trained: for whom the labels were made; steps None: to be chosen on validation
     inner_batch: int  # N_i, examples per training step
@@ -195,13 +195,13 @@ def _check_tensors(distilled: DistilledDataset) -> None:
     if distilled.curve.shape[1:] != (3,):
         raise ValueError("learning curve")
 
-# %% ../nbs/core/03_artifact.ipynb #83223748
+# %% ../nbs/core/03_artifact.ipynb #f52c9899
 def _check_facts(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless names, numbers, method, task and references are what they should be."
     method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
     if type(method) is not dict or len(method) != 1 or not all(type(x) is dict for x in (*method.values(), distilled.task)):
         raise ValueError("method or task")
-    words = (distilled.network, distilled.last_layer, student.head, student.optimizer, *method)
+    words = (distilled.network, distilled.last_layer or "", student.head, student.optimizer, *method)
     if not all(type(word) is str for word in words) or type(distilled.seed) is not int or type(fixed) not in (int, type(None)):
         raise ValueError("network, last layer, method, student or seeds")
     if any(abs(seed) >= 2**63 for seed in (distilled.seed, fixed or 0)):

@@ -136,7 +136,14 @@ NETWORKS = {
     "a network of other classes": ("user_networks:wrong_output", r"maps two images to shape \(2, 4\); expected \(2, 3\)"),
     "no function": ("user_networks:__doc__", "--network 'user_networks:__doc__' fails on"),
     "another function": ("json:loads", "--network 'json:loads' fails on"),
-    "no linear layer": ("user_networks:no_linear", "the network has no linear layer with 3 outputs; expected one as its last"),
+    "a lambda of one argument": (
+        "user_networks:not_callable_dimensions",
+        r"missing 1 .*; expected a factory as in def network\(channels",
+    ),
+    "a module that cannot start afresh": (
+        "user_networks:STUCK",
+        r"its Parameters '1' has no reset_parameters\(\); expected a factory",
+    ),
 }
 NETWORK = {name: ({"network": network}, message) for name, (network, message) in NETWORKS.items()} | {
     "another last layer": ({"last_layer": "1"}, r"--last-layer '1': linear layers with 3 outputs are \['3'\]"),
@@ -413,9 +420,13 @@ NUMBERS = {
         {"method": "expert", "expert_network": "user_networks:wrong_output"},
         "--expert-network 'user_networks:wrong_output' maps two images to shape",
     ),
-    "an expert network without a linear layer": (
-        {"method": "unrolled", "init": "expert", "expert_network": "user_networks:no_linear"},
-        "--expert-network: the network has no linear layer with 3 outputs",
+    "a network without a last linear layer, with ridge": (
+        {"method": "ridge", "network": "user_networks:no_linear"},
+        r"--network 'user_networks:no_linear': has no linear layer whose outputs are the 3 logits; expected one, or",
+    ),
+    "two last layers, with ridge": (
+        {"method": "ridge", "network": "user_networks:Summed"},
+        r"--network 'user_networks:Summed': has no linear layer whose outputs are the 3 logits; expected one, or",
     ),
     "an unknown start of labels of dd": (
         {"method": "dd", "learn": "labels", "init": "nowhere"},

@@ -80,15 +80,16 @@ def _supports_bfloat16(network: Network) -> bool:
         except RuntimeError:  # PyTorch about operands of two types
             return False
 
-# %% ../../nbs/networks/03_compute.ipynb #970f1064
+# %% ../../nbs/networks/03_compute.ipynb #fad2093f
 def _check_computation(network: Network, device: torch.device, precision: str, compile: bool | None) -> None:
     "Raises `InputError` for what the network or the device cannot do."
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"--precision '{precision}': expected auto, {', '.join(PRECISIONS)}")
     if device.type == "mps" and (compile or precision == "bf16"):
         raise InputError(f"{'--compile' if compile else '--precision bf16'}: not on mps; expected --precision fp32 --no-compile")
-    if compile and network.random:
-        raise InputError(f"--compile: network '{network.name}' draws random numbers; expected --no-compile")
+    if compile and (network.random or not network.forward_mode):
+        why = "draws random numbers" if network.random else "has operators without forward mode"
+        raise InputError(f"--compile: network '{network.name}' {why}; expected --no-compile")
     if compile and not can_compile(device):
         raise InputError(f"--compile: PyTorch needs {'Triton' if device.type == 'cuda' else 'a C++ compiler'}, and there is none")
     if precision == "bf16" and not _supports_bfloat16(network):
@@ -98,7 +99,7 @@ def _check_computation(network: Network, device: torch.device, precision: str, c
 COMPILE_FROM = 3000  # calls; at 10 ms saved each, half a minute
 COMPILE_BELOW = 10**7  # floating-point operations of one image; LeNet has 1 million, AlexNet 70
 
-# %% ../../nbs/networks/03_compute.ipynb #6574c0e9
+# %% ../../nbs/networks/03_compute.ipynb #fd002796
 def choose_computation(
     network: Network,
     device: torch.device,
@@ -113,7 +114,7 @@ def choose_computation(
         precision = "bf16" if long and bfloat16_is_native(device) and _supports_bfloat16(network) else "fp32"
     if compile is None:
         small = device.type == "cuda" or network.flops < COMPILE_BELOW
-        compile = long and small and not network.random and can_compile(device)
+        compile = long and small and not network.random and network.forward_mode and can_compile(device)
     return Computation(precision, compile)
 
 # %% ../../nbs/networks/03_compute.ipynb #10531298

@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 # %% auto #0
 __all__ = ['SELECTIONS', 'k_center', 'herding', 'Pool', 'outputs', 'by_features', 'by_loss', 'best_of_random', 'select_rows']
 
-# %% ../../nbs/training/06_selection.ipynb #0d6045e7
+# %% ../../nbs/training/06_selection.ipynb #839ad3d8
 from ..data.base import check_count, choose_rows, inner_batch_size
 from ..data.datasets import Dataset, Split, class_rank, normalisation
 from ..data.streams import generator, stream
-from ..networks.network import Network, make_network, without_layer
+from ..networks.network import Network, make_network
 from .evaluation import ImageSet, validation_curve
 from .heads import LinearHead
 from .real_data import train_on_real
@@ -103,14 +103,14 @@ def outputs(module: nn.Module, real: ImageSet, batch: int = 1000) -> Tensor:  # 
     "A network's outputs for all images."
     return torch.cat([module(real.normalise(images)).cpu() for images in real.images.split(batch)])
 
-# %% ../../nbs/training/06_selection.ipynb #f783c417
+# %% ../../nbs/training/06_selection.ipynb #e0c5b44c
 def by_features(
     pool: Pool,
     count: int,  # N
     choose: Callable[[Tensor, int], Tensor],  # `k_center` or `herding`
 ) -> Tensor:  # (N,) int64
-    "Rows chosen by the penultimate features of a trained network."
-    body = without_layer(deepcopy(pool.trained), pool.recipe.last_layer)
+    "Rows chosen by the penultimate features of a trained network. Raises `InputError` if it has no last linear layer."
+    body = pool.recipe.to_features(deepcopy(pool.trained))
     features = outputs(body, pool.image_set(pool.parts.train))
     if not pool.balanced:
         return pool.parts.train[choose(features, count)]
