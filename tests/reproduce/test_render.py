@@ -16,8 +16,19 @@ import pytest
 from labeldistill import InputError
 from labeldistill.reproduce import compare as comparison
 from labeldistill.reproduce import render
-from labeldistill.reproduce.compare import Measurement, Spread, compare, count_verdicts, judge, look_up, measurement, spreads
-from labeldistill.reproduce.exhibits import EXHIBITS, Cell, Setting, cells
+from labeldistill.reproduce.compare import (
+    Measurement,
+    Spread,
+    compare,
+    count_verdicts,
+    judge,
+    look_up,
+    measurement,
+    repeats,
+    spread_row,
+    spreads,
+)
+from labeldistill.reproduce.exhibits import EXHIBITS, Cell, Setting, cells, exhibit_runs
 from labeldistill.reproduce.experiments import summary
 from labeldistill.reproduce.paper import PAPER_TABLES
 from labeldistill.reproduce.records import write_json
@@ -158,6 +169,25 @@ def test_the_papers_spread_stands_in_until_three_sets_are_there(tmp_path):
     assert spreads(tmp_path, "paper")["MNIST (LD RR)"].whose == "the paper's"
 
 
+def test_learned_images_are_as_uncertain_as_their_seeds_show(tmp_path):
+    again = exhibit_runs("table17", "paper")
+    assert len(again) == 16 and {key[0] for key in again} == {"MNIST (DD)", "MNIST (DD RR)"}
+    (own,) = (c for c in cells("table17", "paper") if (c.row, c.column) == ("MNIST (DD RR)", "100"))
+    other = replace(own, row="CIFAR-10 (DD RR)")
+    ours, row = Measurement(18.38, 1.0, 20), "MNIST (DD RR)"
+    means = {1234: 20.0, 1: 10.0, 2: 40.0}
+    for done, (seed, mean) in enumerate(means.items()):
+        assert row not in spreads(tmp_path, "paper")
+        store(own if seed == 1234 else replace(own, run=again[row, "100", seed]), tmp_path, mean)
+        assert repeats(tmp_path, "paper") == ({(row, "100"): dict(list(means.items())[: done + 1])} if done else {})
+    assert spreads(tmp_path, "paper")[row] == Spread(pytest.approx(15.2753, abs=1e-4), 3, "ours")
+    assert spread_row(own) == spread_row(other) == row and spread_row(replace(own, row="MNIST (DD)")) == "MNIST (DD)"
+    assert judge(own, ours, 0.0).verdict == "worse" and judge(own, ours, 15.2753).verdict == "reproduced"
+    for seed, mean in zip((1, 2, 3), (5.0, 6.0, 7.0), strict=True):  # another column: the root of the mean variance
+        store(replace(own, run=again[row, "10", seed]), tmp_path, mean)
+    assert spreads(tmp_path, "paper")[row] == Spread(pytest.approx(((15.2753**2 + 1) / 2) ** 0.5, abs=1e-4), 3, "ours")
+
+
 def test_sets_that_share_a_run_count_once(tmp_path):
     for cell in cells("table6", "smoke"):
         store(cell, tmp_path, 10.0)
@@ -173,7 +203,7 @@ def test_sets_that_share_a_run_count_once(tmp_path):
         (a_cell(table="table13", section="CUB to CIFAR-10 LD", row="LeNet"), "E → M (LD)"),
         (a_cell(table="table14", section="CIFAR-10 baseline", row="LeNet"), "MNIST (LD RR)"),
         (a_cell(table="table16", section=None, row="E → K"), "E → M (LD RR)"),
-        (a_cell(table="table17", section=None, row="MNIST (DD RR)"), None),
+        (a_cell(table="table17", section=None, row="MNIST (DD RR)"), "MNIST (DD RR)"),
     ],
 )
 def test_spreads_are_those_of_rows_of_table_6(cell, expected):
@@ -182,7 +212,7 @@ def test_spreads_are_those_of_rows_of_table_6(cell, expected):
 
 def test_every_row_of_table_6_is_the_spread_of_some_cell(all_cells):
     rows = {cell.row for cell in cells("table6", "paper")}
-    assert {comparison.spread_row(cell) for cell in all_cells} == rows | {None}
+    assert {comparison.spread_row(cell) for cell in all_cells} == rows | {"MNIST (DD)", "MNIST (DD RR)", None}
 
 
 # all cells
@@ -490,12 +520,7 @@ def test_every_table_and_figure_is_shown_by_one_page():
 
 
 def test_committed_pages_have_pictures_but_no_images_of_data_sets():
-    outputs = [
-        output
-        for page in render.read_pages(PAGES).values()
-        for cell in page.cells
-        for output in cell.get("outputs", [])
-    ]
+    outputs = [output for page in render.read_pages(PAGES).values() for cell in page.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 15
     assert sum(render.NOT_KEPT in output.get("data", {}).get("text/markdown", "") for output in outputs) == 5
     assert not [output for output in outputs if output.get("name") == "stderr" or render.WIDGET in output.get("data", {})]
