@@ -37,7 +37,7 @@ from .data.streams import stream
 from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
-from .methods.loop import Best, Event, Progress, learn, network_seed, students_of, take
+from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take
 from .methods.trees import to_device
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
 from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
@@ -112,9 +112,9 @@ def thin_curve(
     most: int = 400,
 ) -> Tensor:  # (k, 3): iteration, loss, error
     "A learning curve with at most `most` points."
-    stretches = curve.tensor_split(min(most, len(curve)))
+    stretches = curve.tensor_split(min(most, len(curve)) or 1)
     ends = torch.tensor([len(stretch) for stretch in stretches]).cumsum(0)
-    return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)
+    return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)[: len(curve)]
 
 # %% ../nbs/core/05_api.ipynb #4dfee85c
 def _recipe(task: LoadedTask, distiller: Distiller, data: TrainingSet, steps: int) -> Student:
@@ -159,6 +159,8 @@ def as_artifact(
     facts = {"rates": data.rates, "settings": _settings(task, distiller, best), "validation_accuracy": float(best.accuracy)}
     if progress is not None:
         facts["curve"] = thin_curve(progress.curve)
+        if (done := len(progress.curve)) < task.schedule.iterations:
+            facts["settings"]["interrupted at iteration"] = done
     if progress is not None and not data.rates:  # with learned step sizes each iteration has its own network
         facts["resets"] = tuple(progress.resets.tolist())
     if distiller.resets and distiller.resets.fixed:
@@ -194,7 +196,12 @@ def distill(
         saved.check()  # before experts train for another run's checkpoint
     if distiller.step is None:
         return as_artifact(loaded, distiller, seed, take(loaded, distiller, seed, callback))
-    run = learn(loaded, distiller, seed, saved, callback)
+    try:
+        run = learn(loaded, distiller, seed, saved, callback)
+    except Interrupted as stop:
+        if stop.progress.best.accuracy >= 0:
+            stop.labels = as_artifact(loaded, distiller, seed, stop.progress.best, stop.progress)
+        raise
     return as_artifact(loaded, distiller, seed, run.best, run)
 
 # %% ../nbs/core/05_api.ipynb #7d425fb9
