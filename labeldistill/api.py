@@ -39,6 +39,7 @@ from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
 from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take
 from .methods.trees import to_device
+from .networks.compute import warn_of_short_run
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
 from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
 from .training.training_set import TrainingSet
@@ -92,6 +93,8 @@ def prepare(
     loaded = replace(loaded, computation=learning_computation(loaded, compute))
     distiller = check_distiller(as_distiller(method.build(loaded), loaded), method)
     _check_student(student, distiller)
+    if distiller.step:
+        warn_of_short_run(compute.compile and loaded.computation.compile, resolved.iterations * (distiller.inner_steps or 1))
     students_of(loaded, distiller)[0].init(0)  # a head that does not fit the network is refused here
     return loaded, distiller
 
@@ -324,6 +327,7 @@ def evaluate(
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen
     steps = student.steps or _choose_steps(make_head(*head, ridge=ridge), make_optimizer, data, valid, seed, progress)
     computation = testing_computation(recipe, device, models * steps, compute)
+    warn_of_short_run(compute.compile and computation.compile, models * steps)
     students, start = make_head(*head, computation, ridge), labels.fixed_init if own else None
     accuracies = evaluate_students(students, make_optimizer, data, test, steps, models, seed, progress, start)
     how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, tested_on
