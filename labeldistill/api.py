@@ -37,8 +37,9 @@ from .data.streams import stream
 from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
-from .methods.loop import Best, Event, Progress, learn, network_seed, students_of, take
+from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take
 from .methods.trees import to_device
+from .networks.compute import warn_of_short_run
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
 from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
 from .training.training_set import TrainingSet
@@ -92,6 +93,8 @@ def prepare(
     loaded = replace(loaded, computation=learning_computation(loaded, compute))
     distiller = check_distiller(as_distiller(method.build(loaded), loaded), method)
     _check_student(student, distiller)
+    if distiller.step:
+        warn_of_short_run(compute.compile and loaded.computation.compile, resolved.iterations * (distiller.inner_steps or 1))
     students_of(loaded, distiller)[0].init(0)  # a head that does not fit the network is refused here
     return loaded, distiller
 
@@ -112,9 +115,9 @@ def thin_curve(
     most: int = 400,
 ) -> Tensor:  # (k, 3): iteration, loss, error
     "A learning curve with at most `most` points."
-    stretches = curve.tensor_split(min(most, len(curve)))
+    stretches = curve.tensor_split(min(most, len(curve)) or 1)
     ends = torch.tensor([len(stretch) for stretch in stretches]).cumsum(0)
-    return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)
+    return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)[: len(curve)]
 
 # %% ../nbs/core/05_api.ipynb #4dfee85c
 def _recipe(task: LoadedTask, distiller: Distiller, data: TrainingSet, steps: int) -> Student:
@@ -159,6 +162,8 @@ def as_artifact(
     facts = {"rates": data.rates, "settings": _settings(task, distiller, best), "validation_accuracy": float(best.accuracy)}
     if progress is not None:
         facts["curve"] = thin_curve(progress.curve)
+        if (done := len(progress.curve)) < task.schedule.iterations:
+            facts["settings"]["interrupted at iteration"] = done
     if progress is not None and not data.rates:  # with learned step sizes each iteration has its own network
         facts["resets"] = tuple(progress.resets.tolist())
     if distiller.resets and distiller.resets.fixed:
@@ -194,7 +199,12 @@ def distill(
         saved.check()  # before experts train for another run's checkpoint
     if distiller.step is None:
         return as_artifact(loaded, distiller, seed, take(loaded, distiller, seed, callback))
-    run = learn(loaded, distiller, seed, saved, callback)
+    try:
+        run = learn(loaded, distiller, seed, saved, callback)
+    except Interrupted as stop:
+        if stop.progress.best.accuracy >= 0:
+            stop.labels = as_artifact(loaded, distiller, seed, stop.progress.best, stop.progress)
+        raise
     return as_artifact(loaded, distiller, seed, run.best, run)
 
 # %% ../nbs/core/05_api.ipynb #7d425fb9
@@ -317,6 +327,7 @@ def evaluate(
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen
     steps = student.steps or _choose_steps(make_head(*head, ridge=ridge), make_optimizer, data, valid, seed, progress)
     computation = testing_computation(recipe, device, models * steps, compute)
+    warn_of_short_run(compute.compile and computation.compile, models * steps)
     students, start = make_head(*head, computation, ridge), labels.fixed_init if own else None
     accuracies = evaluate_students(students, make_optimizer, data, test, steps, models, seed, progress, start)
     how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, tested_on

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.utils.data
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 # %% auto #0
@@ -96,7 +96,7 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
     facts["versions"] = {package: version(package) for package in ("labeldistill", "torch", "torchvision")}
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items() if tensor is not None}
     with replacing(path) as part:
-        save_file(kept, part, {"format": FORMAT, "labeldistill": json.dumps(facts)})
+        part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": json.dumps(facts)}))
 
 # %% ../nbs/core/03_artifact.ipynb #5071f20b
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,6 +134,12 @@ class DistilledDataset(torch.utils.data.Dataset):
     def method_name(self) -> str:
         "Name of the method, as on the command line."
         return next(iter(self.method))
+
+    @property
+    def interruption(self) -> str:
+        "Where its run was interrupted, in words; empty if it came to its end."
+        done = self.settings.get("interrupted at iteration")
+        return "" if done is None else f", interrupted at iteration {done} of {self.settings.get('iterations')}"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -175,7 +181,8 @@ class DistilledDataset(torch.utils.data.Dataset):
         what = "labels" if self.learned_images is None else "learned images"
         score = "" if self.validation_accuracy is None else f", {self.validation_accuracy:.2f} % on validation"
         steps = f" after {self.student.steps} steps" if self.student.steps else ""
-        return f"DistilledDataset({len(self)} {what} for {self.target.name}: {self.method_name}, {self.network}{score}{steps})"
+        facts = f"{self.method_name}, {self.network}{score}{steps}{self.interruption}"
+        return f"DistilledDataset({len(self)} {what} for {self.target.name}: {facts})"
 
 # %% ../nbs/core/03_artifact.ipynb #21003127
 def _check_tensors(distilled: DistilledDataset) -> None:

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
+from io import TextIOWrapper
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -25,10 +30,10 @@ from .utils import InputError, check_writable, first_line
 
 # %% auto #0
 __all__ = ['app', 'LabelsFile', 'Seed', 'Models', 'Quiet', 'Json', 'DataRoot', 'Scale', 'Results', 'UsageError', 'option_type',
-           'number', 'help_text', 'option', 'options_of', 'with_options', 'report', 'datasets_command', 'with_experts',
-           'distill_command', 'find_method', 'method_command', 'Methods', 'Testing', 'evaluate_command',
+           'number', 'help_text', 'option', 'options_of', 'with_options', 'report', 'fail', 'datasets_command',
+           'with_experts', 'distill_command', 'find_method', 'method_command', 'Methods', 'Testing', 'evaluate_command',
            'baseline_command', 'train_full_command', 'show_command', 'reproduction', 'Study', 'Execution',
-           'reproduce_command', 'report_command', 'fail', 'show_version', 'interrupted', 'main']
+           'reproduce_command', 'report_command', 'show_version', 'heeding_sigterm', 'open_streams', 'main']
 
 # %% ../nbs/core/07_cli.ipynb #a5bc2b1a
 def option_type(
@@ -156,6 +161,12 @@ def report(
     "Print a result."
     print(json.dumps(record) if as_json else line)
 
+# %% ../nbs/core/07_cli.ipynb #476ecd45
+def fail(message: str, status: int = 2) -> None:
+    "Print one line on standard error, and exit."
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(status)
+
 # %% ../nbs/core/07_cli.ipynb #79c4d597
 @app.command("datasets")
 def datasets_command(*, data_root: DataRoot = None, as_json: Json = False) -> None:
@@ -192,6 +203,22 @@ def _save(labels: Any, out: Path, with_images: bool, as_json: bool) -> None:
     line = f"{out}: {len(labels)} {what}, validation accuracy {accuracy:.2f} %, T_i = {steps} steps"
     report({"out": str(out), "steps": steps, "validation_accuracy": accuracy}, as_json, line)
 
+# %% ../nbs/core/07_cli.ipynb #dafcf2c9
+def _interruption(
+    stop: KeyboardInterrupt,
+    out: Path,
+    with_images: bool,
+    checkpoint: Path | None,
+) -> str:
+    "What is said after Ctrl-C in a run. The best labels so far are written, but not over a file that is there."
+    labels, words = getattr(stop, "labels", None), ["interrupted"]
+    if labels is not None:
+        place = out.with_stem(f"{out.stem}-interrupted") if out.exists() else out
+        (labels.with_images() if with_images else labels).save(place)
+        kept = f"'{place}' holds the best so far, validation accuracy {labels.validation_accuracy:.2f} %"
+        words = [labels.interruption.removeprefix(", "), kept]
+    return "; ".join(words + (["--resume continues"] if checkpoint else []))
+
 # %% ../nbs/core/07_cli.ipynb #68ae653a
 def distill_command(
     *,
@@ -214,10 +241,13 @@ def distill_command(
     method = with_experts(method, expert)
     if resume and checkpoint and not any(checkpoint.glob("*.safetensors")):
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
-    from labeldistill.api import distill
-
     run = {"student": student, "schedule": schedule, "compute": compute, "seed": seed}
-    labels = distill(task, method, **run, checkpoint=checkpoint, resume=resume, progress=not quiet)
+    try:
+        from labeldistill.api import distill
+
+        labels = distill(task, method, **run, checkpoint=checkpoint, resume=resume, progress=not quiet)
+    except KeyboardInterrupt as stop:
+        fail(_interruption(stop, out, with_images, checkpoint), 130)
     _save(labels, out, with_images, as_json)
 
 # %% ../nbs/core/07_cli.ipynb #41df2b4a
@@ -436,12 +466,6 @@ def report_command(
     numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     report({"out": str(out), **counts}, as_json, ": ".join(filter(None, [str(out / "index.html"), numbers])))
 
-# %% ../nbs/core/07_cli.ipynb #476ecd45
-def fail(message: str, status: int = 2) -> None:
-    "Print one line on standard error, and exit."
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    raise SystemExit(status)
-
 # %% ../nbs/core/07_cli.ipynb #09e13655
 def show_version(asked: bool) -> None:
     "Print the version and exit, if asked."
@@ -459,11 +483,28 @@ def _options(
     "Label distillation: learn soft labels for a handful of real images."
 
 # %% ../nbs/core/07_cli.ipynb #b4fab2dc
-def interrupted(arguments: list[str]) -> str:
-    "What is said after Ctrl-C."
-    keeps = any(argument.startswith("--checkpoint") for argument in arguments)
-    further = {"distill": "--resume continues" if keeps else "", "reproduce": "the same command goes on"}
-    return "; ".join(filter(None, ["interrupted", further.get(next(iter(arguments), ""))]))
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    "A block that SIGTERM leaves as Ctrl-C does, where it would end the process."
+    ends = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ends:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ends:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+# %% ../nbs/core/07_cli.ipynb #0d0f15fc
+def open_streams() -> None:
+    "See to it that standard output and standard error can be written to, whatever the character."
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout, sys.stderr = sys.stdout or open(1, "w"), sys.stderr or open(2, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # in a notebook it is something else
+            stream.reconfigure(errors="backslashreplace")
 
 # %% ../nbs/core/07_cli.ipynb #5bcc00f3
 UsageError = typer.BadParameter.__base__  # what the parser raises for a wrong option or value
@@ -475,11 +516,13 @@ def main(
     "Run a command; exit with 2 and one line for bad input, with 130 when interrupted."
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.path.insert(0, "")  # a network may be a module beside the user, as with `python -m`
+    open_streams()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), heeding_sigterm():
             warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
             warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
             status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)
+            sys.stdout.flush()
     except UsageError as error:
         fail(error.format_message())
     except InputError as error:
@@ -489,6 +532,6 @@ def main(
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:
-        fail(interrupted(arguments), status)
+        fail("interrupted" + ("; the same command goes on" if "reproduce" in arguments[:1] else ""), status)
     if status:
         raise SystemExit(status)

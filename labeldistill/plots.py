@@ -82,5 +82,6 @@ def draw_distilled(
     for draw, axis in zip((draw_heatmap, draw_curve), bottom.subplots(1, 2), strict=True):
         draw(axis, distilled)
     source, target = (reference.name.rsplit("/", 1)[-1] for reference in (distilled.source, distilled.target))
-    figure.suptitle(f"{len(distilled)} images of {source} that teach {target} ({distilled.method_name}, {distilled.network})")
+    how = f"{distilled.method_name}, {distilled.network}{distilled.interruption}"
+    figure.suptitle(f"{len(distilled)} images of {source} that teach {target} ({how})")
     return figure

@@ -23,7 +23,7 @@ from .config import Compute, Method, Ridge, Schedule, Student, Task, method_name
 from .data.base import BaseSet, check_count, inner_batch_size
 from .data.catalog import as_dataset
 from .data.datasets import Dataset, Normalisation, Split, normalisation, split
-from .networks.compute import PLAIN, Computation, choose_computation, disable_malloc_trim, select_device
+from .networks.compute import PLAIN, Computation, cache_fault, choose_computation, disable_malloc_trim, select_device
 from .networks.network import Network, make_network
 from .training.evaluation import ImageSet
 from .training.heads import Head, make_head
@@ -90,6 +90,7 @@ def target_classes(base: BaseSet, target: Dataset) -> Tensor:  # (N,) int64
 def prepare_device(device: str) -> torch.device:
     "The device to compute on. It becomes the current GPU; on a CPU freed memory is kept from then on. Raises `InputError`."
     place = select_device(device)
+    cache_fault()  # PyTorch makes that folder soon
     if place.type == "cuda" and place.index is not None:
         torch.cuda.set_device(place)
     if place.type == "cpu":

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['InputError', 'first_line', 'temporary_name', 'replacing', 'check_writable', 'name_of']
+__all__ = ['InputError', 'first_line', 'temporary_name', 'clear_stale', 'replacing', 'check_writable', 'name_of']
 
 # %% ../nbs/core/00_utils.ipynb #dc337a97
 class InputError(ValueError):
@@ -29,9 +32,31 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 # %% ../nbs/core/00_utils.ipynb #cbc98e13
+_MACHINE = platform.node().replace(".", "-")
+
+
 def temporary_name(path: Path) -> Path:
     "The name of a file while it is being written."
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
+
+# %% ../nbs/core/00_utils.ipynb #b2d4f6a1
+def _is_running(process: int) -> bool:
+    "Whether a process of this machine is there."
+    try:
+        os.kill(process, 0)
+    except OSError as error:  # another user's process may not be signalled
+        return not isinstance(error, ProcessLookupError)
+    return True
+
+
+def clear_stale(folder: Path) -> None:
+    "Remove the temporary files of killed processes: of this machine's that are gone, of others' after a day."
+    for part in folder.glob(".*.*.*.part"):
+        *_, machine, process, _ = part.name.split(".")
+        with suppress(OSError, OverflowError):  # another process was faster
+            here = machine == _MACHINE and process.isdigit() and os.name == "posix"
+            if not _is_running(int(process)) if here else time.time() - part.stat().st_mtime > 86_400:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 # %% ../nbs/core/00_utils.ipynb #1d06e2e6
 @contextmanager
@@ -41,10 +66,13 @@ def replacing(
     "A temporary path that is renamed to `path` if the block succeeds and removed if it fails. Raises `InputError`."
     part = temporary_name(path)
     try:
+        clear_stale(path.parent)
         yield part
         mask = os.umask(0)  # POSIX tells the mask only when it is set
         os.umask(mask)
         part.chmod(0o666 & ~mask)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # a network disk says only here that it is full
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror or error})") from error
@@ -61,6 +89,7 @@ def check_writable(
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{named}: is not a regular file; expected the name of a file")
+        clear_stale(path.parent)
         probe = temporary_name(path)
         probe.touch()
         probe.unlink()

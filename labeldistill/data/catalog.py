@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 from .datasets import Dataset, check
 from .folders import read_folder
@@ -24,11 +25,15 @@ __all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load', 'as_dat
 def find_root(
     root: str | Path | None = None,  # overrides everything
 ) -> Path:
-    "The folder of downloaded data sets."
-    if root or os.environ.get("LABELDISTILL_DATA"):
-        return Path(root or os.environ["LABELDISTILL_DATA"]).expanduser()
+    "The folder of downloaded data sets. Raises `InputError` for the home of nobody."
+    named = root or os.environ.get("LABELDISTILL_DATA")
     home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
-    return Path(os.environ.get("XDG_CACHE_HOME", home)).expanduser() / "labeldistill"
+    try:
+        return Path(named).expanduser() if named else Path(os.environ.get("XDG_CACHE_HOME", home)).expanduser() / "labeldistill"
+    except RuntimeError as error:
+        if named:
+            raise InputError(f"--data-root '{named}': there is no such home folder; expected a folder") from error
+        return Path(gettempdir(), "labeldistill")  # a user without a home
 
 # %% ../../nbs/data/06_catalog.ipynb #e409676f
 def on_disk(
@@ -65,7 +70,7 @@ def _convert(dataset: Dataset, image_size: int | None, channels: int | None) -> 
 # %% ../../nbs/data/06_catalog.ipynb #56e09572
 def _read_path(name: str | Path, root: Path, image_size: int | None) -> Dataset:
     "Your own data: a folder or an .npz file, here or below the data root. Raises `InputError`."
-    path = Path(name).expanduser().absolute()
+    path = Path(os.path.expanduser(name)).absolute()  # the home of nobody stays as it is
     if not path.exists() and (root / name).exists():
         return replace(_read_path(root / name, root, image_size), name=str(name))  # a name that holds on other machines
     if path.is_dir():

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from ..utils import InputError, first_line, temporary_name
+from ..utils import InputError, clear_stale, first_line, temporary_name
 
 # %% auto #0
 __all__ = ['ORIGINS', 'Download', 'fetch', 'unpack', 'Origin', 'leaving_no_empty_folders', 'obtain']
@@ -139,6 +139,7 @@ def unpack(
     "Put `folder` in place as it is in the archive, whole or not at all. Raises `InputError`."
     part = temporary_name(folder)
     try:
+        clear_stale(folder.parent)
         part.mkdir()
         (_unpack_zip if archive.suffix == ".zip" else _unpack_tgz)(archive, part)
         os.replace(part / folder.name, folder)

@@ -152,7 +152,7 @@ def _squashed(files: list[Path], size: int, cache: Path) -> torch.Tensor:  # (n,
     for i, file in enumerate(tqdm(files, "reading", leave=False, disable=None)):
         with open_image(file) as image:
             images[i] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-    with suppress(OSError), replacing(cache) as part, part.open("wb") as file:  # no cache where we may not write
+    with suppress(InputError), replacing(cache) as part, part.open("wb") as file:  # no cache where we may not write
         np.savez(file, images=images, names=names)
     return to_nchw(torch.from_numpy(images))
 

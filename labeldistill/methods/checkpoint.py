@@ -13,7 +13,7 @@ from reprlib import repr as shorten
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .trees import from_named_tensors, named_tensors
 from ..task import RunContext
@@ -32,7 +32,7 @@ def save_tree(
     "Writes a tree of tensors, whole or not at all. Raises `InputError`."
     tensors = {key: tensor.cpu().clone().contiguous() for key, tensor in named_tensors(tree, name).items()}
     with replacing(path) as part:
-        save_file(tensors, part, metadata)
+        part.write_bytes(save(tensors, metadata))
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #8ff999e3
 @contextmanager

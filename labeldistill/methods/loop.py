@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 # %% auto #0
 __all__ = ['BatchIndices', 'epoch_indices', 'make_batch', 'Best', 'Progress', 'network_seed', 'check_labels', 'start', 'Loop',
-           'students_of', 'Event', 'validate', 'epochs_between_validations', 'learn', 'take']
+           'students_of', 'Event', 'validate', 'epochs_between_validations', 'Interrupted', 'learn', 'take']
 
 # %% ../../nbs/methods/12_loop.ipynb #097401a9
 from ..config import Schedule, method_name
@@ -246,6 +246,16 @@ def _describe(progress: Progress, window: int) -> dict[str, str]:  # window: ite
     facts = {"loss": f"{loss:.3f}", "error": f"{error:.1f}%", "resets": str(len(progress.resets))}
     return facts | ({"valid": f"{best:.1f}%"} if best >= 0 else {})
 
+# %% ../../nbs/methods/12_loop.ipynb #e5a7c9d4
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C in a run."
+
+    labels: Any = None  # the best so far, a `DistilledDataset` if `distill` was called; None before the first validation
+
+    def __init__(self, progress: Progress):
+        super().__init__(f"iteration {len(progress.curve)}")
+        self.progress = progress  # after the last epoch that was completed
+
 # %% ../../nbs/methods/12_loop.ipynb #52d548b7
 def learn(
     task: LoadedTask,
@@ -254,22 +264,25 @@ def learn(
     checkpoint: Checkpoint | None = None,  # file to resume from, and to save to at each validation
     callback: Callable[[Event], Any] | None = None,  # called at each validation
 ) -> Progress:
-    "Learns labels, or images; the result is `best` of what is returned. Raises `InputError`."
+    "Learns labels, or images; the result is `best` of what is returned. Raises `InputError` or `Interrupted`."
     progress = start(task, distiller, seed)
     progress = (checkpoint and checkpoint.load(progress)) or progress
     loop, total = Loop(task, distiller, seed), task.schedule.iterations
     with tqdm(total=total, initial=len(progress.curve), unit="it", disable=not task.context.progress) as bar:
         bar.set_postfix_str("compiling" if distiller.computation.compile else "")
-        if _starts_informed(distiller, progress):
-            progress = validate(task, distiller, seed, progress, callback)
-        while len(progress.curve) < total:
-            progress = loop.run_epoch(progress, bar)
-            if _validation_due(task, distiller, progress):
-                bar.set_postfix_str("validating")
+        try:
+            if _starts_informed(distiller, progress):
                 progress = validate(task, distiller, seed, progress, callback)
-                if checkpoint:
-                    checkpoint.save(progress)
-            bar.set_postfix(_describe(progress, distiller.resets.window), refresh=False)
+            while len(progress.curve) < total:
+                progress = loop.run_epoch(progress, bar)
+                if _validation_due(task, distiller, progress):
+                    bar.set_postfix_str("validating")
+                    progress = validate(task, distiller, seed, progress, callback)
+                    if checkpoint:
+                        checkpoint.save(progress)
+                bar.set_postfix(_describe(progress, distiller.resets.window), refresh=False)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(progress) from stop
     return progress
 
 # %% ../../nbs/methods/12_loop.ipynb #b8d9b6b8

@@ -10,18 +10,22 @@ import importlib.util
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from .functional import Functional, flat_parameters
 from .network import Network
-from ..utils import InputError
+from ..utils import InputError, check_writable, first_line
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX', 'select_device',
-           'Computation', 'bfloat16_is_native', 'can_compile', 'choose_computation', 'disable_malloc_trim']
+           'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'compiler_fault', 'choose_computation',
+           'warn_of_short_run', 'disable_malloc_trim']
 
 # %% ../../nbs/networks/03_compute.ipynb #d256ad4a
 def select_device(
@@ -70,6 +74,40 @@ def can_compile(device: torch.device) -> bool:
         return importlib.util.find_spec("triton") is not None
     return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
 
+# %% ../../nbs/networks/03_compute.ipynb #30424820
+@cache
+def cache_fault() -> str | None:
+    "Why the folder in `TORCHINDUCTOR_CACHE_DIR` cannot be used, which is forgotten then; None if it can, or none is named."
+    if folder := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            check_writable(Path(folder, "trial"))
+        except (InputError, OSError) as error:
+            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+            return f"its cache folder '{folder}' cannot be written ({first_line(error)})"
+    return None
+
+# %% ../../nbs/networks/03_compute.ipynb #33757b53
+@cache
+def compiler_fault(device_type: str) -> str | None:
+    "Why PyTorch's compiler does not work here, found by a trial; None if it does."
+    if not can_compile(torch.device(device_type)):
+        return f"it needs {'Triton' if device_type == 'cuda' else 'a C++ compiler'}, and there is none"
+    if cache_fault():
+        return cache_fault()
+    from torch._inductor.runtime.runtime_utils import cache_dir
+    from torch._inductor.utils import fresh_inductor_cache
+
+    with fresh_inductor_cache():
+        try:
+            torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(3, device=device_type))
+        except Exception as error:  # whatever compilers raise
+            return first_line(error)
+    try:
+        return check_writable(Path(cache_dir(), "trial"))
+    except (InputError, OSError) as error:
+        return first_line(error)
+
 # %% ../../nbs/networks/03_compute.ipynb #ce95ea37
 def _supports_bfloat16(network: Network) -> bool:
     "Whether the network can be computed in bfloat16 at all; a module with constants of its own in float32 may not."
@@ -80,7 +118,7 @@ def _supports_bfloat16(network: Network) -> bool:
         except RuntimeError:  # PyTorch about operands of two types
             return False
 
-# %% ../../nbs/networks/03_compute.ipynb #fad2093f
+# %% ../../nbs/networks/03_compute.ipynb #d519c09c
 def _check_computation(network: Network, device: torch.device, precision: str, compile: bool | None) -> None:
     "Raises `InputError` for what the network or the device cannot do."
     if precision not in ("auto", *PRECISIONS):
@@ -90,8 +128,6 @@ def _check_computation(network: Network, device: torch.device, precision: str, c
     if compile and (network.random or not network.forward_mode):
         why = "draws random numbers" if network.random else "has operators without forward mode"
         raise InputError(f"--compile: network '{network.name}' {why}; expected --no-compile")
-    if compile and not can_compile(device):
-        raise InputError(f"--compile: PyTorch needs {'Triton' if device.type == 'cuda' else 'a C++ compiler'}, and there is none")
     if precision == "bf16" and not _supports_bfloat16(network):
         raise InputError(f"--precision bf16: network '{network.name}' computes with float32 numbers of its own; expected fp32")
 
@@ -99,7 +135,7 @@ def _check_computation(network: Network, device: torch.device, precision: str, c
 COMPILE_FROM = 3000  # calls; at 10 ms saved each, half a minute
 COMPILE_BELOW = 10**7  # floating-point operations of one image; LeNet has 1 million, AlexNet 70
 
-# %% ../../nbs/networks/03_compute.ipynb #fd002796
+# %% ../../nbs/networks/03_compute.ipynb #9ba565a3
 def choose_computation(
     network: Network,
     device: torch.device,
@@ -115,7 +151,20 @@ def choose_computation(
     if compile is None:
         small = device.type == "cuda" or network.flops < COMPILE_BELOW
         compile = long and small and not network.random and network.forward_mode and can_compile(device)
+    if compile and (fault := compiler_fault(device.type)):
+        warnings.warn(f"PyTorch's compiler does not work here: {fault}; networks are computed without it", stacklevel=2)
+        compile = False
     return Computation(precision, compile)
+
+# %% ../../nbs/networks/03_compute.ipynb #36a8ae86
+def warn_of_short_run(
+    compiled: bool | None,  # whether compiling was asked for, and is done
+    steps: int,  # that the run takes
+) -> None:
+    "Warn if compiling takes longer than so many steps can save."
+    if compiled and steps < COMPILE_FROM:
+        remark = f"compiling takes half a minute or more and pays from some {COMPILE_FROM} steps on; --no-compile is faster"
+        warnings.warn(f"--compile: {steps} steps are few: {remark}", stacklevel=2)
 
 # %% ../../nbs/networks/03_compute.ipynb #10531298
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock
 
 import torch
 from torch import Tensor, nn
@@ -103,14 +103,16 @@ class Evaluation:
 
 # %% ../../nbs/training/04_evaluation.ipynb #223b9606
 @contextmanager
-def _workers(head: Head) -> Iterator[ThreadPoolExecutor]:
+def _workers(head: Head) -> Iterator[tuple[ThreadPoolExecutor, Event]]:  # the event is set when nobody waits any more
     "Threads to train networks in: on a CPU as many as PyTorch would use, each single-threaded; else one."
     threads = torch.get_num_threads()
     takes_turns = head.device.type != "cpu" or head.network.random
     pool = ThreadPoolExecutor(1 if takes_turns else threads, initializer=torch.set_num_threads, initargs=(1,))
+    stop = Event()
     try:
-        yield pool
+        yield pool, stop
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
@@ -139,9 +141,9 @@ def evaluate_students(
 
     def test(i: int) -> tuple[float, float]:
         own = _fresh_trainer(head, optimizer, stream(seed, "student", i) if fixed_start is None else fixed_start)
-        return image_set.accuracies(train(own, data, steps, generator(seed, "student batches", i)))
+        return image_set.accuracies(train(own, data, steps, generator(seed, "student batches", i), stop))
 
-    with random_layers(seed, "students"), _workers(head) as pool:
+    with random_layers(seed, "students"), _workers(head) as (pool, stop):
         return tuple(zip(*tqdm(pool.map(test, range(models)), "testing", models, disable=not show_progress), strict=True))
 
 # %% ../../nbs/training/04_evaluation.ipynb #6a7d076a

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from threading import Event
 
 import torch
 from torch import Tensor, nn
@@ -114,8 +115,11 @@ def train(
     data: TrainingSet,
     steps: int,
     rng: torch.Generator,  # minibatches
+    stop: Event | None = None,  # ends it early when set
 ) -> Trainer:
     "Train for `steps` more steps on random or learned minibatches; return the trainer."
     for picked, rate in schedule_minibatches(data, steps, rng):
+        if stop and stop.is_set():
+            break
         trainer.step(data.images[picked], data.labels[picked], rate)
     return trainer

@@ -300,23 +300,6 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 # Saving
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(distilled, tmp_path, monkeypatch, snapshot):
-    path = tmp_path / "labels.safetensors"
-    distilled.save(path)
-    before = snapshot(tmp_path)
-
-    def half(tensors, part, metadata=None):
-        save_file(tensors, part, metadata)
-        content = part.read_bytes()
-        part.write_bytes(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(artifact, "save_file", half)
-    with pytest.raises(InputError, match="No space left"):
-        distilled.save(path)
-    assert snapshot(tmp_path) == before
-
-
 def test_saving_replaces_an_older_file_whole(distilled, tmp_path):
     path = tmp_path / "labels.safetensors"
     path.write_bytes(b"x" * 10**6)

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from labeldistill import Expert, Ridge, Schedule, Student, Task, distill, evaluate, true_labels
 from labeldistill.data.datasets import split
-from labeldistill.methods import checkpoint as checkpoints
 from labeldistill.methods import loop as loops
 from labeldistill.methods import ridge
-from labeldistill.methods.checkpoint import Checkpoint
 from labeldistill.methods.loop import epoch_indices, epochs_between_validations, learn, make_batch, network_seed, start
 from labeldistill.methods.ridge import RidgeLabels
 from labeldistill.methods.second_order import SecondOrderLabels
@@ -238,6 +236,31 @@ def test_the_labels_with_the_best_validation_are_kept(bars, monkeypatch):
     assert torch.equal(learned.labels, kept[200])
 
 
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([80.0, 79.999, 79.5, 79.0, 50.0], 1),
+        ([50.0, 80.0, 79.01, 80.01, 80.0], 4),
+        ([80.0, 70.0, 80.0], 3),
+        ([0.0, 0.0], 2),
+        ([0.0], 1),
+        ([10.0, 10.5, 11.25, 11.5], 4),
+    ],
+    ids=str,
+)
+def test_worse_labels_are_never_kept_however_close_and_ties_go_to_the_later(bars, monkeypatch, scores, kept):
+    task, distiller = tiny_task(bars, 6, PAPER["ridge"], network=user_networks.plain)
+    progress = start(task, distiller, 1)
+    first = progress.state.params
+    monkeypatch.setattr(loops, "_validate_student", lambda *now: (10 * len(now[-1].curve), scores[len(now[-1].curve) - 1]))
+    for i in range(1, len(scores) + 1):
+        state = progress.state._replace(params=first + i)
+        progress = loops.validate(task, distiller, 1, progress._replace(state=state, curve=torch.zeros(i, 2)))
+    best = progress.best
+    assert (int(best.iteration), int(best.steps), float(best.accuracy)) == (kept, 10 * kept, max(scores))
+    assert torch.equal(best.params, first + kept)
+
+
 def test_epochs_are_counted_over_the_training_part(bars, steps_done):
     learned = quick(bars, iterations=None, epochs=3, outer_batch=32)  # 84 training images
     assert len(steps_done) == 9 and learned.settings["iterations"] == 9
@@ -264,6 +287,35 @@ def test_a_network_that_overfits_is_replaced_and_labels_and_their_adam_go_on(bar
     assert network.opt_state[0].step == 0 and network.aux.weights.eq(0).all() and network.aux.scale == 1
     assert seen[101].opt_state[0].step == 101 and not torch.equal(seen[101].params, seen[0].params)
     assert progress.best.steps == 50
+
+
+@pytest.mark.parametrize("at", [0, 100, 200])
+def test_an_interruption_brings_the_best_labels_along(bars, validations, at):
+    def interrupt(event):
+        if event.iteration == at:
+            raise KeyboardInterrupt
+
+    labels = torch.eye(3)[torch.arange(6) % 3]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        quick(bars, replace(PAPER["ridge"], init=labels), iterations=250, outer_batch=84, callback=interrupt)
+    kept = caught.value.labels
+    if at == 0:
+        assert kept is None  # it is being validated
+    else:
+        assert kept.settings["best iteration"] < at == kept.settings["interrupted at iteration"] == len(kept.curve)
+        assert kept.interruption == f", interrupted at iteration {at} of 250"
+
+
+def test_what_is_known_at_the_start_survives_an_interruption_of_the_first_iteration(bars, monkeypatch):
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    before_each_step("ridge", monkeypatch, interrupt)
+    labels = torch.eye(3)[torch.arange(6) % 3]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        quick(bars, replace(PAPER["ridge"], init=labels), iterations=250, outer_batch=84)
+    kept = caught.value.labels
+    assert torch.equal(kept.labels, labels) and kept.curve.shape == (0, 3) and kept.settings["interrupted at iteration"] == 0
 
 
 # Numbers that stop being numbers
@@ -312,9 +364,7 @@ def stopped_run(bars, folder, name, method, network, at, monkeypatch, **options)
 
 
 @pytest.mark.parametrize("network", [user_networks.plain, user_networks.dropping], ids=["plain", "dropping"])
-def test_a_resumed_run_ends_like_an_uninterrupted_one_and_repeats_nothing(
-    bars, tmp_path, monkeypatch, steps_done, name, network
-):
+def test_a_resumed_run_ends_like_an_uninterrupted_one_and_repeats_nothing(bars, tmp_path, monkeypatch, steps_done, name, network):
     method = replace(PAPER[name], monitor_window=3)  # so that there are resets before and after
     options = {"iterations": 240, "outer_batch": 84}
     whole = quick(bars, method, network=network, **options)
@@ -414,22 +464,6 @@ def test_a_checkpoint_of_the_first_version_is_refused_in_a_line(bars, tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "checkpoint.safetensors", {"settings": json.dumps({"seed": 7})})
     with pytest.raises(InputError, match=r"is a checkpoint of labeldistill 0\.1, which cannot be resumed"):
         quick(bars, checkpoint=tmp_path, resume=True)
-
-
-def test_a_failing_checkpoint_leaves_the_one_before(bars, tmp_path, monkeypatch, snapshot):
-    progress = start(*tiny_task(bars, 6, PAPER["ridge"], network=user_networks.plain), 1)
-    checkpoint = Checkpoint(tmp_path, {"seed": 1}, resume=False)
-    checkpoint.save(progress)
-    before = snapshot(tmp_path)
-
-    def failing(tensors, part, metadata):
-        part.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "save_file", failing)
-    with pytest.raises(InputError, match="No space left"):
-        checkpoint.save(progress)
-    assert snapshot(tmp_path) == before
 
 
 # The baseline

@@ -1,9 +1,22 @@
-"""The choice of device and computation where Apple's GPU is there, as far as a machine without it can tell."""
+"""The choice of device and computation: Apple's GPU, as far as a machine without it can tell; compilers that fail."""
+
+import subprocess
+import sys
+import warnings
 
 import pytest
 import torch
 
-from labeldistill.networks.compute import COMPILE_FROM, PLAIN, bfloat16_is_native, can_compile, choose_computation, select_device
+from labeldistill import load_distilled
+from labeldistill.networks.compute import (
+    COMPILE_FROM,
+    PLAIN,
+    bfloat16_is_native,
+    can_compile,
+    choose_computation,
+    select_device,
+    warn_of_short_run,
+)
 from labeldistill.networks.network import make_network
 from labeldistill.utils import InputError
 
@@ -43,3 +56,62 @@ def test_bfloat16_and_the_compiler_are_refused_on_mps(lenet, precision, compile,
     with pytest.raises(InputError) as caught:
         choose_computation(lenet, MPS, 10**6, precision, compile)
     assert str(caught.value) == message
+
+
+# The compiler
+
+
+@pytest.mark.parametrize(("compiled", "steps", "heard"), [(True, 2999, 1), (True, 3000, 0), (False, 2, 0), (None, 2, 0)])
+def test_compiling_a_short_run_is_done_and_said(compiled, steps, heard):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warn_of_short_run(compiled, steps)
+    assert [str(warning.message).partition(":")[0] for warning in said] == heard * ["--compile"]
+
+
+@pytest.fixture(scope="module")
+def eager(bars_npz, tmp_path_factory):
+    "Learns labels of bars in a process of its own: the labels, and what was said."
+
+    def run(environment, *options):
+        folder = tmp_path_factory.mktemp("eager")
+        command = [sys.executable, "-m", "labeldistill", "distill", "ridge", "--target", bars_npz, "--base-examples", "6"]
+        command += [
+            "--iterations",
+            "3",
+            "--device",
+            "cpu",
+            "--quiet",
+            "--network",
+            "user_networks:plain",
+            "--out",
+            "out.safetensors",
+        ]
+        done = subprocess.run([*map(str, command), *options], cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return load_distilled(folder / "out.safetensors").labels, [x for x in done.stderr.splitlines() if x.startswith("warning")]
+
+    return run
+
+
+BROKEN = {
+    "a compiler that fails": {"CXX": "/bin/false"},
+    "no compiler": {"CXX": "no-such-compiler"},
+    "no headers": {"CXX": "HEADERLESS"},
+    "no cache": {"TORCHINDUCTOR_CACHE_DIR": "/proc/nowhere"},
+    "a file for a cache": {"TORCHINDUCTOR_CACHE_DIR": __file__},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_compiler_is_done_without_and_said_once(eager, environment, tmp_path, how):
+    headerless = tmp_path / "compiler"
+    headerless.write_text('#!/bin/sh\nexec g++ -nostdinc "$@"\n')
+    headerless.chmod(0o755)
+    variables = {name: str(headerless) if value == "HEADERLESS" else value for name, value in BROKEN[how].items()}
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    labels, said = eager(environment | cache | variables, "--compile")
+    assert len(said) == 1 and said[0].startswith("warning: PyTorch's compiler does not work here: ")
+    assert said[0].endswith("; networks are computed without it")
+    assert torch.equal(labels, eager(environment)[0])
