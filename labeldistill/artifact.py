@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -24,11 +25,14 @@ from torch import Tensor
 __all__ = ['FORMAT', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'DistilledDataset', 'load_distilled', 'as_distilled']
 
 # %% ../nbs/core/03_artifact.ipynb #34acdb07
-from .config import Student, settings_from_json, settings_to_json
+from .config import Student, Task, settings_from_json, settings_to_json
 from .data.catalog import IN_MEMORY, load
 from .data.datasets import Dataset, Normalisation
+from .data.known import KNOWN
+from .networks.compute import select_device
 from .networks.network import INITS
-from .utils import InputError, check_writable, first_line, replacing
+from .task import open_dataset
+from .utils import InputError, check_writable, enough_memory, first_line, replacing
 
 # %% ../nbs/core/03_artifact.ipynb #aeac56fe
 @dataclass(frozen=True)
@@ -56,10 +60,15 @@ def refer_to(dataset: Dataset) -> DataReference:
 def resolve(
     reference: DataReference,
     root: str | Path | None = None,  # folder of downloaded data
+    option: str = "target",  # or "source": how else the data set may be given, for the message
+    trusted: bool = False,  # the name is the user's own: a place outside the catalog may be opened
 ) -> Dataset:
-    "The data set that a reference names. Raises `InputError` if it cannot be loaded or has changed."
+    "The data set that a reference names. Raises `InputError` if it is not to be opened, cannot be loaded or has changed."
     if reference.name.startswith(IN_MEMORY):
         raise InputError("the labels were made for data in memory; expected these data again, as target or source")
+    if not trusted and reference.name not in KNOWN:
+        remark = "a place that a file names is not opened"
+        raise InputError(f"the labels' {option} is '{reference.name}': {remark}; give it with --{option} PLACE ({option}=...)")
     try:
         dataset = load(reference.name, root, reference.image_size, reference.channels)
     except InputError as error:
@@ -78,7 +87,7 @@ def as_pixels(
     normalisation: Normalisation,
 ) -> Tensor:  # (n, c, h, w) uint8
     "Images as a screen shows them, cut off at black and white."
-    mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in normalisation)
+    mean, std = (torch.tensor(x, device=inputs.device).view(1, -1, 1, 1) for x in normalisation)
     return ((inputs * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/core/03_artifact.ipynb #5622ede6
@@ -128,19 +137,26 @@ class DistilledDataset(torch.utils.data.Dataset):
     fixed_init: int | None = None  # seed of the one initialization it was made for; None: for any
     data_root: str | Path | None = None  # folder in which to look for the source; not saved
     target_data: Dataset | None = None  # the target where it is in memory only; not saved
-    from_file: bool = False  # what it names is data then: no code runs because a file says so; not saved
+    from_file: bool = False  # what it names is data then: nothing is run or opened because a file says so; not saved
+    transform: Callable[[Tensor], Any] | None = None  # of an image that is taken out; not saved
 
     @property
     def method_name(self) -> str:
         "Name of the method, as on the command line."
         return next(iter(self.method))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        "Names of the C classes."
+        return self.target.classes
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        "A normalized image (c, h, w) float32 and its soft label (C,)."
-        return self.inputs[index], self.labels[index]
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        "A normalized image (c, h, w) float32, or what `transform` makes of it, and its soft label (C,)."
+        image = self.inputs[index]
+        return image if self.transform is None else self.transform(image), self.labels[index]
 
     @cached_property
     def inputs(self) -> Tensor:  # (N, c, h, w) float32
@@ -152,21 +168,46 @@ class DistilledDataset(torch.utils.data.Dataset):
         "Base or learned images. Raises `InputError` if they are not in the file and the source is not there or has changed."
         if self.learned_images is not None:
             return as_pixels(self.learned_images, self.normalisation)
-        return self.images_in(resolve(self.source, self.data_root)) if self.base_images is None else self.base_images
+        if self.base_images is not None:
+            return self.base_images
+        return self.images_in(resolve(self.source, self.data_root, "source", not self.from_file))
 
     def images_in(self, source: Dataset) -> Tensor:  # (N, c, h, w) uint8
         "Base images from their source. Raises `InputError` if there are not so many."
         if self.rows.max() >= len(source):
             raise InputError(f"the labels are damaged: base example {int(self.rows.max())} of {len(source)} in '{source.name}'")
-        return source.images[self.rows]
+        return source.images[self.rows].to(self.labels.device)
 
-    def with_images(self) -> DistilledDataset:
-        "The same with the images inside, so that the source is not needed any more."
-        return replace(self, base_images=self.images, keeps_images=True) if self.learned_images is None else self
+    def with_images(
+        self,
+        source: Any = None,  # data set of the base images, as in `Task`; None: as recorded
+    ) -> DistilledDataset:
+        "The same with the images inside, so that the source is not needed any more. Raises `InputError` for another source."
+        if source is not None and self.learned_images is not None:
+            raise InputError("--source: these images were learned; they come from no data set")
+        if source is None:
+            return replace(self, base_images=self.images, keeps_images=True) if self.learned_images is None else self
+        task = Task(source, image_size=self.source.image_size, channels=self.source.channels, data_root=self.data_root)
+        dataset = open_dataset("source", source, task)
+        if not self.source.is_to(dataset):
+            raise InputError(f"--source '{dataset.name}': is not the data that the labels' base examples come from")
+        return replace(self, base_images=self.images_in(dataset), keeps_images=True)
+
+    def with_transform(self, transform: Callable[[Tensor], Any] | None) -> DistilledDataset:
+        "The same with a function of each image that is taken out, such as torchvision's transforms. Raises `InputError`."
+        if transform is not None and not callable(transform):
+            raise InputError(f"transform: is a {type(transform).__name__}; expected a function of an image (c, h, w)")
+        return replace(self, transform=transform)
+
+    def to(self, device: str | torch.device) -> DistilledDataset:
+        "The same with images and labels on a device. Raises `InputError` for one that is not there."
+        tensors = {name: getattr(self, name) for name in ("labels", "base_images", "learned_images")}
+        place = select_device(device)
+        return replace(self, **{name: x.to(place) for name, x in tensors.items() if x is not None})
 
     def save(self, path: str | Path) -> None:
-        "Write one .safetensors file, whole or not at all. Raises `InputError` where none can be written."
-        check_writable(Path(path))
+        "Write one .safetensors file for `load_distilled`, whole or not at all. Raises `InputError` where none can be written."
+        check_writable(Path(path), endings=(".safetensors",))
         images = {"images": self.images if self.keeps_images else None, "learned_images": self.learned_images}
         tensors, facts = ({name: getattr(self, name) for name in names} for names in (_TENSORS, _FACTS))
         _write(Path(path), tensors | images, facts)
@@ -308,6 +349,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 # %% ../nbs/core/03_artifact.ipynb #a59e218f
+@enough_memory()
 def load_distilled(
     path: str | Path,
     root: str | Path | None = None,  # folder of downloaded data, for the images

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from .config import METHODS, Compute, Expert, Method, Schedule, Settings, Student, Task, kinds, option_name, setting
-from .utils import InputError, check_writable, first_line
+from .utils import InputError, check_writable, enough_memory, first_line
 
 # %% auto #0
 __all__ = ['app', 'LabelsFile', 'Seed', 'Models', 'Quiet', 'Json', 'DataRoot', 'Scale', 'Results', 'UsageError', 'option_type',
@@ -201,7 +201,7 @@ def distill_command(
     student: Student,
     schedule: Schedule = Schedule(),
     compute: Compute,
-    out: Annotated[Path, typer.Option(help="file to write the labels to, in the safetensors format")],
+    out: Annotated[Path, typer.Option(help="file to write the labels to: .safetensors")],
     seed: Seed = 1234,
     with_images: Annotated[bool, typer.Option("--with-images", help="store the base images in the file too")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="folder for checkpoints")] = None,
@@ -210,7 +210,7 @@ def distill_command(
     as_json: Json = False,
 ) -> None:
     "Learn labels. Raises `InputError`."
-    check_writable(out, "out")
+    check_writable(out, "out", (".safetensors",))
     method = with_experts(method, expert)
     if resume and checkpoint and not any(checkpoint.glob("*.safetensors")):
         print(f"no checkpoint in '{checkpoint}': starting anew", file=sys.stderr)
@@ -284,8 +284,10 @@ app.add_typer(
 class Testing(Settings):
     "What labels are tested with."
 
-    target: str | None = setting(None, "another data set to test on; its images are made as large and colored as the labels' own")
-    source: str | None = setting(None, "data set of the base images, where it is not found as recorded")
+    target: str | None = setting(
+        None, "data set to test on, needed where the labels' own is no known name; others are made as large and colored"
+    )
+    source: str | None = setting(None, "data set of the base images, where that is a place of your own")
     network: str | None = setting(None, "network to test; default: the one the labels were made with")
     last_layer: str | None = setting(None, "name of the network's last linear layer; default: found")
     match_classes_by_position: bool = setting(False, "take a target's classes by position where their names differ")
@@ -358,12 +360,14 @@ def show_command(
     *,
     file: LabelsFile,
     out: Annotated[Path, typer.Option(help="picture to write: .png, .svg or .pdf")],
+    source: option(Testing, "source", "Options") = None,
     data_root: DataRoot = None,
 ) -> None:
     "Draw base images with their labels, all labels, and the learning curve."
     from labeldistill.api import show
 
-    print(show(file, out, data_root))
+    show(file, out, source=source, data_root=data_root)
+    print(out)
 
 # %% ../nbs/core/07_cli.ipynb #436cc2d5
 def reproduction(
@@ -476,7 +480,7 @@ def main(
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.path.insert(0, "")  # a network may be a module beside the user, as with `python -m`
     try:
-        with warnings.catch_warnings():
+        with enough_memory(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
             warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
             status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)

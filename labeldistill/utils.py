@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['InputError', 'first_line', 'temporary_name', 'replacing', 'check_writable', 'name_of']
+__all__ = ['InputError', 'first_line', 'enough_memory', 'temporary_name', 'replacing', 'check_writable', 'name_of']
 
 # %% ../nbs/core/00_utils.ipynb #dc337a97
 class InputError(ValueError):
@@ -27,6 +28,30 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     "The first line of an error's message, or the name of its type if it has none."
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+# %% ../nbs/core/00_utils.ipynb #76d3029a
+_NO_MEMORY = re.compile("(out of|not enough) memory|(can't|cannot) allocate|bad_alloc|alloc_failed|failed to map", re.I)
+_SMALLER = "expected fewer or smaller images (--base-examples, --image-size), smaller batches, or more memory"
+
+
+def _demand(error: BaseException) -> str:
+    "Who asked for memory, and for how much."
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("labeldistill.")] or frames
+    asked = re.search(r"allocate ([\d.]+) ?(\w*B\b|bytes)", str(error))
+    size = asked and (f"{int(asked[1]) / 2**20:,.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}")
+    return f"{ours[-1].f_globals['__name__']}.{ours[-1].f_code.co_name} asked for {size or 'more than there is'}"
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    "Raises `InputError` where memory runs out in the block, or in the function that this decorates."
+    try:
+        yield
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise InputError(f"not enough memory: {_demand(error)}; {_SMALLER}") from error
 
 # %% ../nbs/core/00_utils.ipynb #cbc98e13
 def temporary_name(path: Path) -> Path:
@@ -55,12 +80,16 @@ def replacing(
 def check_writable(
     path: Path,
     option: str | None = None,  # command-line option that named it, for the message
+    endings: tuple[str, ...] = (),  # of which its name has one; empty: any
 ) -> None:
     "Check that a file can be written at `path`, without leaving one. Raises `InputError`."
     named = f"--{option} '{path}'" if option else f"'{path}'"
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{named}: is not a regular file; expected the name of a file")
+        if endings and path.suffix.lower() not in endings:
+            listed = re.sub(r", (\S+)$", r" or \1", ", ".join(endings))
+            raise InputError(f"{named}: expected a name that ends in {listed}")
         probe = temporary_name(path)
         probe.touch()
         probe.unlink()
