@@ -45,7 +45,7 @@ def number(
     help: str,
     **more: Any,  # for typer
 ) -> Any:
-    "An option that is a number, as an annotation. A text that is none is left as it is, for others to refuse."
+    "An option that is a number, as Python writes it, as an annotation. A text that is none is left for others to refuse."
 
     def read(text: Any) -> Any:
         try:
