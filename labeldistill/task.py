@@ -204,8 +204,6 @@ def load_task(
     target = open_dataset("target", task.target, task)
     parts = shorten(split(target), task.target_size, count_validation)
     network = network_for(target, task.network, task.last_layer, task.network_init or method.network_init)
-    if method.learns_images:
-        check_count(target.labels, split(target).train, task.base_examples, balanced=False)
     pool = None if method.learns_images else base_pool(task, target, shorten(split(target), task.target_size, True), place, seed)
     opened = {"target": target, "source": pool and pool.dataset}
     config = replace(task, **{name: x for name, x in opened.items() if not isinstance(getattr(task, name), str | Path | None)})
