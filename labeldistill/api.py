@@ -43,7 +43,7 @@ from .networks.compute import warn_of_short_run
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
 from .training.trainer import OPTIMIZERS, MakeOptimizer, Trainer, choose_optimizer, find_optimizer
 from .training.training_set import TrainingSet
-from .utils import InputError, check_writable, name_of, replacing
+from .utils import InputError, check_writable, enough_memory, name_of, replacing
 
 # %% ../nbs/core/05_api.ipynb #507bc4cc
 def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoint: str | Path | None, resume: bool) -> None:
@@ -171,6 +171,7 @@ def as_artifact(
     return _collect(task, to_json(task.method), data, _recipe(task, distiller, data, int(best.steps)), seed, **facts)
 
 # %% ../nbs/core/05_api.ipynb #0d3064f6
+@enough_memory()
 def distill(
     task: Task | str | Path | Any,  # what to teach, and for which images; a name or a path is short for `Task(...)`
     method: Method = Ridge(),
@@ -248,7 +249,7 @@ def _open_target(target: Any, labels: DistilledDataset, data_root: Any, by_posit
     if isinstance(target, Task):
         raise InputError("--target: is a Task; expected its target alone, a name, a path or data in memory")
     if target is None:
-        return labels.target_data or resolve(labels.target, data_root), ""
+        return labels.target_data or resolve(labels.target, data_root, trusted=not labels.from_file), ""
     expected = labels.target
     task = Task(target, image_size=expected.image_size, channels=expected.channels, data_root=data_root)
     dataset = open_dataset("target", target, task)
@@ -264,14 +265,8 @@ def _open_target(target: Any, labels: DistilledDataset, data_root: Any, by_posit
 # %% ../nbs/core/05_api.ipynb #66919e18
 def _find_base_images(labels: DistilledDataset, source: Any, target: Dataset, data_root: Any) -> DistilledDataset:
     "The labels, with base images if they are in the target or in a source that is given. Raises `InputError`."
-    if source is not None and labels.learned_images is not None:
-        raise InputError("--source: these images were learned; they come from no data set")
     if source is not None:
-        task = Task(source, image_size=labels.source.image_size, channels=labels.source.channels, data_root=data_root)
-        dataset = open_dataset("source", source, task)
-        if not labels.source.is_to(dataset):
-            raise InputError(f"--source '{dataset.name}': is not the data that the labels' base examples come from")
-        return replace(labels, base_images=labels.images_in(dataset))
+        return replace(labels, data_root=data_root).with_images(source)
     missing = labels.base_images is None and labels.learned_images is None
     return replace(labels, base_images=labels.images_in(target)) if missing and labels.source.is_to(target) else labels
 
@@ -296,11 +291,12 @@ def _choose_steps(head: Any, optimizer: MakeOptimizer, data: TrainingSet, valida
     return choose_steps(student, data, validation, seed, progress)[0]
 
 # %% ../nbs/core/05_api.ipynb #9f5a1a75
+@enough_memory()
 def evaluate(
     labels: DistilledDataset | str | Path,  # or the file
     target: Any = None,  # data set whose test part is used, as in `Task`; None: the one the labels were made for
     *,
-    source: Any = None,  # data set of the base images, where it is not found by name; None: as recorded
+    source: Any = None,  # data set of the base images, where that is a place of your own; None: as recorded
     network: Any = None,  # as in `Task`; None: the one the labels were made with
     student: Student = Student(),  # fields that are None: as stored with the labels
     models: int = 20,
@@ -334,6 +330,7 @@ def evaluate(
     return Evaluation(*accuracies, steps, *how)
 
 # %% ../nbs/core/05_api.ipynb #94bd994f
+@enough_memory()
 def true_labels(
     task: Task | str | Path | Any,
     smoothing: float = 0.0,  # share of label mass spread over all classes; the paper's baseline LS: 0.1
@@ -368,6 +365,7 @@ class FullEvaluation:
         return kept | {"validation_accuracies": list(self.validation_accuracies)}
 
 # %% ../nbs/core/05_api.ipynb #df15cfdc
+@enough_memory()
 def train_full(
     task: Task | str | Path | Any,  # target and network
     epochs: int = 10,
@@ -393,25 +391,30 @@ def train_full(
     return FullEvaluation(test.accuracy(full.module), full.accuracies, len(real.images), epochs, network.name, seed, full.module)
 
 # %% ../nbs/core/05_api.ipynb #235120db
+from matplotlib.figure import Figure
+
 from .data.catalog import find_root, on_disk
 from .data.known import KNOWN
 from .plots import draw_distilled
 
 
+@enough_memory()
 def show(
     labels: DistilledDataset | str | Path,  # or the file
-    out: str | Path,  # picture to write: .png, .svg or .pdf
+    out: str | Path | None = None,  # picture to write: .png, .svg or .pdf; None: none
+    *,
+    source: Any = None,  # data set of the base images, where that is a place of your own; None: as recorded
     data_root: str | Path | None = None,
-) -> Path:
+) -> Figure:  # which notebooks show
     "Draw a distilled data set: base images with their labels, all labels, the learning curve. Raises `InputError`."
-    out = Path(out)
-    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--out '{out}': expected a name that ends in .png, .svg or .pdf")
-    check_writable(out, "out")
+    if out is not None:
+        check_writable(Path(out), "out", (".png", ".svg", ".pdf"))
     labels = as_distilled(labels, data_root)
-    with replacing(out) as part:
-        draw_distilled(labels).savefig(part, dpi=150, format=out.suffix[1:].lower())
-    return out
+    figure = draw_distilled(labels if source is None else labels.with_images(source))
+    if out is not None:
+        with replacing(Path(out)) as part:
+            figure.savefig(part, dpi=150, format=Path(out).suffix[1:].lower())
+    return figure
 
 # %% ../nbs/core/05_api.ipynb #3345a11d
 def datasets(data_root: str | Path | None = None) -> list[dict[str, Any]]:

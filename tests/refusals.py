@@ -599,8 +599,10 @@ OUT = {
     ),
     "a folder as out": ({"out": "@empty_class"}, "--out '.*empty_class': is not a regular file; expected the name of a file$"),
     "an out below a file": ({"out": "@notes.txt/labels.safetensors"}, "--out '.*labels.safetensors': cannot be written"),
-    "an out of too long a name": ({"out": "x" * 300}, "--out 'x*': cannot be written"),
+    "an out of too long a name": ({"out": "x" * 300 + ".safetensors"}, "--out 'x*.safetensors': cannot be written"),
     "an out without a name": ({"out": ""}, r"--out '\.?': "),
+    "an out of no kind": ({"out": "labels"}, r"--out 'labels': expected a name that ends in \.safetensors$"),
+    "an out of another kind": ({"out": "labels.pt"}, r"--out 'labels\.pt': expected a name that ends in \.safetensors$"),
 }
 
 # evaluate and show
@@ -637,13 +639,14 @@ ARTIFACTS = {
     ),
     "labels without rows": ({"file": "@rows.safetensors"}, r"rows\.safetensors' is damaged"),
     "labels without a network": ({"file": "@facts.safetensors"}, r"facts\.safetensors' is damaged"),
-    "data that have gone": (
-        {"file": "@gone.safetensors"},
-        r"unknown data set or path .*gone\.npz.*evaluate takes another --target",
+    "a place that only the file names": (
+        {"target": None, "source": None},
+        r"labels' (?P<it>target|source) is '.*bars\.npz': a place that a file names is not opened; "
+        r"give it with --(?P=it) PLACE \((?P=it)=\.\.\.\)$",
     ),
-    "data that have changed": (
-        {"file": "@changed.safetensors"},
-        r"changed\.npz' is not the data the labels were made for: its SHA-256 is [0-9a-f]{12}\.\.\., recorded is",
+    "another place than the labels' own": (
+        {"source": "@changed.npz"},
+        r"--source '.*changed\.npz': is not the data that the labels' base examples come from$",
     ),
     "rows beyond the source": ({"file": "@far.safetensors"}, r"the labels are damaged: base example 999 of 120 in"),
 }

@@ -24,10 +24,11 @@ from labeldistill.utils import InputError
 DATA = {"target": "@bars.npz", "base_examples": 6, "network": "user_networks:plain", "device": "cpu"}
 USUAL = {  # options of runs that would succeed
     "distill": DATA | {"method": "ridge", "iterations": 1, "out": "out.safetensors"},
-    "evaluate": {"file": "@labels.safetensors", "models": 1, "steps": 1, "network": "user_networks:plain", "device": "cpu"},
+    "evaluate": {name: DATA[name] for name in ("target", "network", "device")}
+    | {"file": "@labels.safetensors", "models": 1, "steps": 1},
     "baseline": DATA | {"models": 1},
     "train-full": {name: DATA[name] for name in ("target", "network", "device")} | {"epochs": 1},
-    "show": {"file": "@labels.safetensors", "out": "out.png"},
+    "show": {"file": "@labels.safetensors", "source": "@bars.npz", "out": "out.png"},
     "reproduce": {"names": ["table1"], "results": "results"},
     "report": {"scale": "smoke", "results": "@runs", "out": "report"},
 }
@@ -213,8 +214,6 @@ def write_artifacts(folder, labels):
     for name, form in {"format": "labeldistill/0", "newer": "labeldistill/3"}.items():
         rewrite(own, folder / f"{name}.safetensors", format=form)
     rewrite(own, folder / "metadata.safetensors", labeldistill="{")
-    rewrite(own, folder / "gone.safetensors", at("gone.npz"))
-    rewrite(own, folder / "changed.safetensors", at("changed.npz"))
     with np.load(folder / "bars.npz") as file:
         np.savez(folder / "changed.npz", images=255 - file["images"], labels=file["labels"])
     changes = {

@@ -16,7 +16,7 @@ from .datasets import Dataset, check
 from .folders import read_folder
 from .images import convert_channels, read_memory, read_npz, resize
 from .known import KNOWN
-from ..utils import InputError
+from ..utils import InputError, enough_memory
 
 # %% auto #0
 __all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load', 'as_dataset']
@@ -82,6 +82,7 @@ def _read_path(name: str | Path, root: Path, image_size: int | None) -> Dataset:
     raise InputError(f"{problem}; expected {expected}")
 
 # %% ../../nbs/data/06_catalog.ipynb #bdfeed11
+@enough_memory()
 def load(
     name: str | Path,  # known name, folder of class folders, or .npz file
     root: str | Path | None = None,  # folder of downloaded data, see `find_root`

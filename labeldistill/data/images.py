@@ -85,7 +85,7 @@ def open_image(
             opened = Image.open(file)
         with opened as image:
             yield image
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"'{name}' has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit of Pillow") from error

@@ -59,7 +59,11 @@ def _expert_trajectory(
 # %% ../../nbs/methods/16_matching.ipynb #453e319b
 def expert_trajectories(config: TrajectoryMatching, task: LoadedTask, seed: int) -> Tensor:  # (E, T, 3, P) float32, on the CPU
     "Checkpoints of all experts."
-    return torch.stack([_expert_trajectory(config, task, seed, number) for number in range(config.experts)])
+    first = _expert_trajectory(config, task, seed, 0)
+    found = first.new_empty(config.experts, *first.shape)  # if there is no room for all, better now than after the last one
+    for number in range(config.experts):
+        found[number] = _expert_trajectory(config, task, seed, number) if number else first
+    return found
 
 # %% ../../nbs/methods/16_matching.ipynb #f9030b00
 class Segment(NamedTuple):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..analysis import gradient_variance
 from ..api import distill, evaluate, prepare, true_labels
-from ..artifact import DistilledDataset, load_distilled
+from ..artifact import DistilledDataset, load_distilled, resolve
 from ..config import Compute, Method, Schedule, Student, Task, method_from_json
 from ..methods.loop import epochs_between_validations
 from .records import TestSettings
@@ -97,6 +97,7 @@ def test_labels(
     "Networks trained from scratch on the labels, and tested. Raises `InputError`."
     test = dict(spec["test"]) | options
     common = {name: test.pop(name) for name in ("network", "last_layer", "models")}
+    common["network"] = common["network"] or Task(**spec["task"]).network
     compute = Compute(device=workspace.device, **spec.get("compute", {}))
     return evaluate(labels, **common, student=Student(**test), seed=spec["seed"], compute=compute, progress=workspace.progress)
 
@@ -123,15 +124,17 @@ def run_baseline(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     return describe_evaluation(test_labels(labels, spec, workspace))
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #a8381269
-def needed_labels(workspace: Workspace) -> DistilledDataset:
-    "The labels that a run starts from. Raises `InputError` if they are not there."
-    (folder,) = workspace.needs
-    return load_distilled(folder / "labels.safetensors")
+def needed_labels(spec: Spec, workspace: Workspace) -> DistilledDataset:
+    "The labels that a run starts from, with the data of the run's own task. Raises `InputError` if they are not there."
+    (folder,), task = workspace.needs, Task(**spec["task"])
+    labels = load_distilled(folder / "labels.safetensors")
+    labels = replace(labels, target_data=resolve(replace(labels.target, name=task.target), trusted=True))
+    return labels if labels.learned_images is not None else labels.with_images(task.source or task.target)
 
 
 def run_transfer(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Test another run's labels with other networks, heads, optimizers, orders or numbers of steps."
-    return describe_evaluation(test_labels(needed_labels(workspace), spec, workspace))
+    return describe_evaluation(test_labels(needed_labels(spec, workspace), spec, workspace))
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #c0885095
 SENSITIVITY = DISTILL | {"deviations": [-50, -20, -10, 0, 10, 20, 50, 100]}
@@ -139,7 +142,7 @@ SENSITIVITY = DISTILL | {"deviations": [-50, -20, -10, 0, 10, 20, 50, 100]}
 
 def run_sensitivity(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Test another run's labels at other numbers of steps."
-    labels = needed_labels(workspace)
+    labels = needed_labels(spec, workspace)
     steps = labels.student.steps
     tests = {f"{by:+d}": test_labels(labels, spec, workspace, steps=max(1, steps + by)) for by in spec["deviations"]}
     return {"steps": steps, "deviations": {key: describe_evaluation(tested) for key, tested in tests.items()}}

@@ -251,7 +251,7 @@ RELABEL = DISTILL | STUDENTS
 
 def run_relabel(spec: Spec, place: Workspace) -> dict[str, Any]:
     "Teaches students by recipes on the images that another run has learned. Raises `InputError`."
-    learned = needed_labels(place)
+    learned = needed_labels(spec, place)
     task = load_for(spec, place)
     images = learned.inputs.to(task.device)
     return run_recipes(LabelledPool(task, images, learned.base_labels, ask_experts(task, spec, images)), spec, place)

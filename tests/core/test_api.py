@@ -436,7 +436,7 @@ def test_a_moved_source_is_given(bars_npz, tmp_path, make_dataset):
     learned = quick(6, target=target, source=here)
     learned.save(tmp_path / "labels.safetensors")
     here.rename(there)
-    with pytest.raises(InputError, match=r"unknown data set or path .*here\.npz"):
+    with pytest.raises(InputError, match=r"the labels' source is .*here\.npz': a place that a file names is not opened"):
         evaluate(tmp_path / "labels.safetensors", target, **one)
     with pytest.raises(InputError, match="--source 'bars': is not the data that the labels' base examples come from"):
         evaluate(tmp_path / "labels.safetensors", target, source=target, **one)

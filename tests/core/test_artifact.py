@@ -1,6 +1,7 @@
 """The file of distilled labels: complete, checked, written whole or not at all, and good for an ordinary training loop."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torchvision.transforms import RandomHorizontalFlip
 
 from labeldistill import Compute, Ridge, Schedule, Student, Task, artifact, distill, evaluate, load, load_distilled
 from labeldistill.utils import InputError
@@ -17,16 +19,16 @@ from labeldistill.utils import InputError
 CPU = {"compute": Compute("cpu"), "progress": False}
 
 
-def test_all_that_is_saved_is_loaded(distilled, labels_file):
+def test_all_that_is_saved_is_loaded(distilled, labels_file, bars_npz):
     loaded = load_distilled(labels_file)
     for name, value in vars(distilled).items():
-        if name in ("images", "inputs", "data_root", "base_images", "target_data", "from_file"):  # not saved
+        if name in ("images", "inputs", "data_root", "base_images", "target_data", "from_file", "transform"):  # not saved
             continue
         if isinstance(value, torch.Tensor):
             assert torch.equal(getattr(loaded, name), value), name
         else:
             assert getattr(loaded, name) == value, name
-    assert torch.equal(loaded.images, distilled.images) and not loaded.keeps_images
+    assert torch.equal(loaded.with_images(bars_npz).images, distilled.images) and not loaded.keeps_images
 
 
 def test_the_file_names_all_that_belongs_to_the_labels(labels_file, bars_npz):
@@ -72,12 +74,13 @@ def learn(data):
 
 def test_changed_data_are_refused(bars_npz, tmp_path):
     path = copy_of_bars(bars_npz, tmp_path)
-    learn(path).save(tmp_path / "labels.safetensors")
+    learned = learn(path)
+    learned.save(tmp_path / "labels.safetensors")
     change_a_pixel(path)
+    with pytest.raises(InputError, match=r"--source '.*bars\.npz': is not the data that the labels' base examples come from"):
+        load_distilled(tmp_path / "labels.safetensors").with_images(path)
     with pytest.raises(InputError, match=r"not the data the labels were made for: its SHA-256 is"):
-        load_distilled(tmp_path / "labels.safetensors").inputs  # noqa: B018
-    with pytest.raises(InputError, match=r"not the data the labels were made for"):
-        evaluate(tmp_path / "labels.safetensors", models=1, student=Student(steps=1), **CPU)
+        evaluate(learned, models=1, student=Student(steps=1), **CPU)
 
 
 def test_stored_images_make_the_source_needless(bars_npz, tmp_path):
@@ -92,10 +95,10 @@ def test_stored_images_make_the_source_needless(bars_npz, tmp_path):
 
 def test_missing_data_are_named(bars_npz, tmp_path):
     path = copy_of_bars(bars_npz, tmp_path)
-    learn(path).save(tmp_path / "labels.safetensors")
+    learned = learn(path)
     path.unlink()
-    with pytest.raises(InputError, match=r"bars\.npz"):
-        load_distilled(tmp_path / "labels.safetensors").inputs  # noqa: B018
+    with pytest.raises(InputError, match=r"unknown data set or path .*bars\.npz.*evaluate takes another --target"):
+        evaluate(learned, models=1, student=Student(steps=1), **CPU)
 
 
 def test_labels_for_data_in_memory_can_be_evaluated_on_them(bars, tmp_path):
@@ -131,6 +134,68 @@ def test_an_ordinary_training_loop_learns_from_it(distilled, bars_npz):
     with torch.no_grad():
         accuracy = (network(distilled.normalisation(real.images)).argmax(1) == real.labels).float().mean()
     assert accuracy > 0.9
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_data_loader_takes_labels_parts_of_them_and_pickled_ones(distilled, workers):
+    again = pickle.loads(pickle.dumps(distilled))
+    for data, rows in ((distilled, range(6)), (Subset(distilled, [4, 1]), [4, 1]), (again, range(6))):
+        images, labels = next(iter(DataLoader(data, batch_size=6, num_workers=workers)))
+        assert torch.equal(images, distilled.inputs[list(rows)]) and torch.equal(labels, distilled.labels[list(rows)])
+
+
+def test_examples_are_taken_out_by_index_as_from_a_list(distilled):
+    assert torch.equal(distilled[-1][0], distilled.inputs[5]) and torch.equal(distilled[np.int64(2)][1], distilled.labels[2])
+    images, labels = distilled[1:3]
+    assert images.shape == (2, 1, 16, 16) and labels.shape == (2, 3)
+    with pytest.raises(IndexError):
+        distilled[6]
+
+
+def test_classes_are_those_of_the_labels(bars, make_dataset):
+    across = distill(Task(bars, 4, source=make_dataset(classes=4)), schedule=Schedule(iterations=1, outer_batch=16), **CPU)
+    assert across.classes == bars.classes and len(across.classes) == across.labels.shape[1]
+
+
+def test_a_transform_is_applied_to_images_that_are_taken_out_and_to_nothing_else(distilled, tmp_path):
+    turned = distilled.with_transform(RandomHorizontalFlip(1.0))
+    assert torch.equal(turned[2][0], distilled[2][0].flip(2)) and torch.equal(turned[2][1], distilled[2][1])
+    assert torch.equal(next(iter(DataLoader(turned, 6)))[0], distilled.inputs.flip(3))
+    assert torch.equal(turned.images, distilled.images) and turned.with_transform(None)[2][0].equal(distilled[2][0])
+    one = {"models": 1, "student": Student(steps=1), **CPU}
+    assert evaluate(turned, **one) == evaluate(distilled, **one)
+    turned.save(tmp_path / "labels.safetensors")
+    assert load_distilled(tmp_path / "labels.safetensors").transform is None
+    with pytest.raises(InputError, match="transform: is a str; expected a function of an image"):
+        distilled.with_transform("flip")
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_images_and_labels_go_to_a_device_together(distilled, monkeypatch, learned):
+    data = replace(distilled, learned_images=distilled.inputs) if learned else distilled
+    assert torch.equal(data.to("cpu").inputs, data.inputs)
+    with pytest.raises(InputError, match="--device 'cuda:99': expected auto, cpu"):
+        data.to("cuda:99")
+    monkeypatch.setattr(artifact, "select_device", torch.device)
+    there = data.to("meta")
+    assert {x.device.type for x in (*there[0], there.images, there.inputs)} == {"meta"} and there.rows.device.type == "cpu"
+    late = replace(distilled, base_images=None).to("meta")  # images that are looked up later follow
+    assert late.inputs.device == late.labels.device
+
+
+def test_labels_of_another_place_learn_from_images_that_are_given(labels_file, distilled, bars_npz, bars):
+    read = load_distilled(labels_file)
+    for source in (bars_npz, str(bars_npz), (bars.images, bars.labels)):
+        assert torch.equal(read.with_images(source).inputs, distilled.inputs)
+    with pytest.raises(InputError, match=r"the labels' source is .*: a place that a file names is not opened; give it with --so"):
+        next(iter(DataLoader(read)))
+
+
+def test_pickles_are_no_way_around_the_checks_of_a_file(distilled, tmp_path):
+    torch.save(distilled, tmp_path / "labels.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"labeldistill\.artifact\.DistilledDataset"):
+        torch.load(tmp_path / "labels.pt")
+    assert not [x for x in torch.serialization.get_safe_globals() if "labeldistill" in str(x)]
 
 
 # Files that are not what they should be
@@ -231,11 +296,9 @@ def with_student(what, **fields):
         pytest.param(lambda tensors, facts: facts["source"].update(image_size="x"), id="a source whose size is text"),
     ],
 )
-def test_damaged_contents_are_refused_before_they_are_used(damaged_copy, change):
-    with pytest.raises(InputError, match="damaged"):
-        load_distilled(damaged_copy(change)).inputs  # noqa: B018
-    with pytest.raises(InputError, match=r"^[^\n]*$"):  # one line
-        load_distilled(damaged_copy(change)).inputs  # noqa: B018
+def test_damaged_contents_are_refused_before_they_are_used(damaged_copy, change, bars_npz):
+    with pytest.raises(InputError, match=r"^[^\n]*damaged[^\n]*$"):  # one line
+        load_distilled(damaged_copy(change)).with_images(bars_npz)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -298,6 +361,13 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 
 
 # Saving
+
+
+@pytest.mark.parametrize("name", ["labels", "labels.pt", "labels.safetensors.bak"])
+def test_a_name_of_another_kind_is_refused(distilled, tmp_path, name):
+    with pytest.raises(InputError, match=rf"{name}': expected a name that ends in \.safetensors$"):
+        distilled.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_replaces_an_older_file_whole(distilled, tmp_path):

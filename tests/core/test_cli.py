@@ -86,22 +86,25 @@ def test_evaluate_prints_one_json_object_of_accuracies(digit_labels, environment
         (["--optimizer", "adamw", "--network", "user_networks:plain"], {"network": "user_networks:plain", "optimizer": "adamw"}),
     ],
 )
-def test_evaluate_takes_network_head_and_optimiser_from_the_file_or_the_options(command, labels_file, options, expected):
-    done = command("evaluate", labels_file, "--models", 2, "--steps", 2, "--device", "cpu", "--json", *options)
+def test_evaluate_takes_its_recipe_from_the_file_or_the_options(command, labels_file, bars_npz, options, expected):
+    own = ["--target", bars_npz, "--models", 2, "--steps", 2, "--device", "cpu", "--json"]
+    done = command("evaluate", labels_file, *own, *options)
     found = one_object(done.out)
     assert {key: found[key] for key in expected} == expected
 
 
-def test_evaluate_trains_as_many_steps_as_the_file_says(command, labels_file, distilled):
-    found = one_object(command("evaluate", labels_file, "--models", 1, "--device", "cpu", "--json").out)
+def test_evaluate_trains_as_many_steps_as_the_file_says(command, labels_file, bars_npz, distilled):
+    options = ["--target", bars_npz, "--models", 1, "--device", "cpu", "--json"]
+    found = one_object(command("evaluate", labels_file, *options).out)
     assert found["steps"] == distilled.student.steps and found["accuracy_std"] == 0
 
 
-def test_evaluate_tests_on_another_data_set_when_told(command, labels_file, tmp_path, make_pixels):
+def test_evaluate_tests_on_another_data_set_when_told(command, labels_file, bars_npz, tmp_path, make_pixels):
     images, labels = make_pixels()
     np.savez(tmp_path / "other.npz", images=images[..., 0], labels=(labels + 1) % 3)  # all that was right is wrong there
     options = ["--models", 1, "--steps", 40, "--device", "cpu", "--json", "--network", "user_networks:plain"]
-    own, other = (command("evaluate", labels_file, *options, *target) for target in ([], ["--target", tmp_path / "other.npz"]))
+    targets = ["--target", bars_npz], ["--target", tmp_path / "other.npz", "--source", bars_npz]
+    own, other = (command("evaluate", labels_file, *options, *target) for target in targets)
     assert one_object(own.out)["accuracy_mean"] > 60 and one_object(other.out)["accuracy_mean"] < 40
 
 
@@ -123,13 +126,13 @@ def test_baseline_runs_on_digits_with_letters_as_source(command):
 def test_without_json_results_are_said_to_people(command, bars_npz, labels_file):
     said = command("baseline", "--target", bars_npz, "--base-examples", 3, "--models", 2, *QUICK)
     assert "±" in said.out and "2 x user_networks:plain" in said.out and said.out.count("\n") == 1
-    assert "± " in command("evaluate", labels_file, "--models", 1, "--steps", 1, "--device", "cpu").out
+    assert "± " in command("evaluate", labels_file, "--target", bars_npz, "--models", 1, "--steps", 1, "--device", "cpu").out
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf", "PNG"])
-def test_show_draws_a_picture(command, labels_file, tmp_path, kind):
+def test_show_draws_a_picture(command, labels_file, bars_npz, tmp_path, kind):
     out = tmp_path / f"labels.{kind}"
-    done = command("show", labels_file, "--out", out)
+    done = command("show", labels_file, "--source", bars_npz, "--out", out)
     assert done.status == 0 and done.out.strip() == str(out)
     assert out.read_bytes().lstrip().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind.lower()])
     assert list(tmp_path.iterdir()) == [out]
@@ -454,7 +457,8 @@ def test_changed_data_are_refused(command, bars_npz, tmp_path):
     assert command("distill", "ridge", "--target", own, "--base-examples", 3, "--iterations", 1, "--out", out, *QUICK).status == 0
     with np.load(bars_npz) as file:
         np.savez(own, images=255 - file["images"], labels=file["labels"])
-    check_refused(command("evaluate", out, "--models", 1, "--steps", 1), r"not the data the labels were made for")
+    refused = command("evaluate", out, "--target", own, "--source", own, "--models", 1, "--steps", 1)
+    check_refused(refused, r"--source '.*': is not the data that the labels' base examples come from")
 
 
 def test_a_refusal_in_a_process_of_its_own_is_one_line_and_status_2(environment, tmp_path):
@@ -463,6 +467,32 @@ def test_a_refusal_in_a_process_of_its_own_is_one_line_and_status_2(environment,
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: --target: unknown data set") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# Numbers
+
+
+def test_numbers_are_written_as_python_writes_them(command, bars_npz, tmp_path):
+    options = ["--target", bars_npz, "--base-examples", "1_2", "--iterations", "+3", "--scale-lr", "1_0e-3", "--seed", "1_000"]
+    out = tmp_path / "labels.safetensors"
+    assert command("distill", "ridge", *options, "--out", out, *QUICK).status == 0
+    learned = load_distilled(out)
+    assert (len(learned), learned.settings["iterations"], learned.seed) == (12, 3, 1_000)
+    assert learned.method["ridge"]["scale_lr"] == 1_0e-3
+    start = ["distill", "ridge", *options[:2], "--out", out]
+    for text in ("1__0", "_10", "10_", "1_000_", "1,000", "0x10"):
+        check_refused(command(*start, "--base-examples", text), f"--base-examples '{text}'")
+
+
+def test_papermill_reads_numbers_as_the_command_line_does(repository, tmp_path):
+    pytest.importorskip("papermill")
+    given = ["-p", "base_examples", "1_000", "-y", "{seed: 1_234}"]
+    notebook = repository / "nbs" / "experiments" / "distill.ipynb"
+    run = [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", "--prepare-only", *given]
+    subprocess.run(run, check=True, capture_output=True)
+    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+    (injected,) = ("".join(cell["source"]) for cell in cells if "injected-parameters" in cell["metadata"].get("tags", []))
+    assert "base_examples = 1000\n" in injected and "seed = 1234" in injected
 
 
 # Generated options
@@ -495,7 +525,7 @@ def test_other_verbs_have_the_options_of_their_settings():
     assert names_of("baseline") == test | {"--label-smoothing"} | names_in(Task, Student, Compute)
     data = data - {"--source"} | {"--image-size", "--channels"}
     assert names_of("train-full") == data | {"--epochs", "--seed", "--device", "--quiet", "--json"}
-    assert names_of("show") == {"--out", "--data-root"} and names_of("datasets") == {"--data-root", "--json"}
+    assert names_of("show") == {"--out", "--source", "--data-root"} and names_of("datasets") == {"--data-root", "--json"}
 
 
 def test_every_option_has_help(command):
@@ -562,7 +592,7 @@ def test_a_method_of_a_user_is_a_subcommand(command, bars_npz, own_methods):
     learned = load_distilled("labels.safetensors")
     assert learned.method == {"own_methods:Nearest": {"softness": 0.5}}
     assert learned.labels.argmax(1).tolist() == learned.base_labels.tolist()
-    assert command("evaluate", "labels.safetensors", "--models", 1, *QUICK).status == 0
+    assert command("evaluate", "labels.safetensors", "--target", bars_npz, "--models", 1, *QUICK).status == 0
 
 
 def test_one_line_makes_a_hyper_parameter(command, bars_npz, own_methods):

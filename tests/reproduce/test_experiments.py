@@ -18,7 +18,7 @@ from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, di
 from labeldistill.config import METHODS, Expert, Settings, setting, settings_to_json
 from labeldistill.reproduce import experiments, records, runs
 from labeldistill.reproduce.exhibits import cells
-from labeldistill.reproduce.experiments import Experiment, Workspace, learn, summary
+from labeldistill.reproduce.experiments import Experiment, Workspace, learn, needed_labels, summary
 from labeldistill.reproduce.records import TestSettings, start_record, write_json, write_record
 from labeldistill.reproduce.runs import (
     EXPERIMENTS,
@@ -451,11 +451,23 @@ def test_transfer_tests_the_labels_of_another_run(done, small, results):
     before = records.read_record(done[1])
     way = {"network": "convnet", "head": "linear", "optimizer": "sgd"}
     found = go("transfer", results, **changed(small, test=way))
-    student = Student(head="linear", optimizer="sgd")
-    tested = evaluate(done[1] / "labels.safetensors", network="convnet", student=student, models=2, compute=CPU, progress=False)
+    how = {"network": "convnet", "student": Student(head="linear", optimizer="sgd"), "models": 2}
+    tested = evaluate(done[1] / "labels.safetensors", small["task"]["target"], **how, compute=CPU, progress=False)
     assert found["accuracy"]["values"] == list(tested.accuracies)
     assert {name: found[name] for name in way} == way
     assert records.read_record(done[1]) == before
+
+
+def test_what_labels_of_another_run_need_is_what_the_run_itself_names(small, tmp_path, bars):
+    task = small["task"] | {"network": "user_networks:plain"}
+    found = go("transfer", tmp_path, **small | {"task": task})
+    assert found["network"] == "user_networks:plain"
+    spec = new_run("transfer", "smoke", **small | {"task": task}).spec
+    (made,) = (path for path in (tmp_path / "smoke").iterdir() if (path / "labels.safetensors").exists())
+    labels = needed_labels(spec, Workspace(made, needs=(made,)))
+    assert labels.from_file and torch.equal(labels.images, bars.images[labels.rows])
+    with pytest.raises(InputError, match="'digits' is not the data the labels were made for"):
+        needed_labels(spec | {"task": task | {"target": "digits"}}, Workspace(made, needs=(made,)))
 
 
 def test_a_run_whose_labels_are_not_there_has_them_made_first(small, tmp_path):
@@ -489,7 +501,8 @@ def test_images_are_tested_as_they_were_learned(images):
 )
 def test_images_can_be_trained_on_otherwise(way, images, small, results):
     found = go("transfer", results, **changed(small, method=DD, test=way))
-    tested = evaluate(images[0] / "labels.safetensors", student=Student(**way), models=2, compute=CPU, progress=False)
+    file, how = images[0] / "labels.safetensors", {"student": Student(**way), "models": 2}
+    tested = evaluate(file, small["task"]["target"], **how, compute=CPU, progress=False)
     assert found["accuracy"]["values"] == list(tested.accuracies)
     assert [found[name] for name in way] == [*way.values()] and found["steps"] == way.get("steps", 6)
 
