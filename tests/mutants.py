@@ -5,10 +5,11 @@ It fails if a fault passes unseen, or cannot be planted. `test_mutants.py` keeps
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import pytest
+from hypothesis import Phase, settings
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("labeldistill", "tests", "benchmarks")  # the rest of the clone is linked to; no git, so that none is changed
 TIME_OUT = 600  # seconds of tests with one fault: a hang counts as caught
+FORKS = multiprocessing.get_context("forkserver")  # what the package imports is imported once, the package in each copy
+IMPORTED = ["torch", "torchvision", "safetensors.torch", "hypothesis", "sklearn.datasets", "pandas", "seaborn", "typer"]
 
 
 class Fault(NamedTuple):
@@ -468,7 +474,7 @@ TRAINING = [
     ),
     *rows(
         "training/trainer.py",
-        "methods/test_speed.py::test_any_optimiser_sees_parameters_in_their_shapes_and_moves_the_student",
+        "methods/test_speed.py::test_optimizers_by_name_are_torchs_with_these_numbers",
         {
             "lost-weight-decay": (
                 "lr=1e-3, weight_decay=1e-2, fused=True",
@@ -1026,6 +1032,28 @@ def copy_to(folder: Path) -> None:
             (folder / path.name).symlink_to(path)
 
 
+class Unshrunk:
+    "A plugin of pytest: that a test fails is enough, its shortest example is not looked for."
+
+    def pytest_collection(self) -> None:
+        settings.register_profile("unshrunk", settings.default, phases=[Phase.explicit, Phase.generate])
+        settings.load_profile("unshrunk")
+
+
+def run_tests(folder: Path, tests: list[str]) -> None:
+    "Run tests of a copy in this process, and exit with pytest's status."
+    output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1), os.dup2(output, 2), os.chdir(folder)
+    sys.path[:] = [
+        str(folder),
+        *(path for path in sys.path if path and Path(path) not in (ROOT, ROOT / "tests", ROOT / "benchmarks")),
+    ]
+    os.environ["PYTHONPATH"] = str(folder)
+    os.setsid()  # so that what the tests start ends with them
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    sys.exit(int(pytest.main([*options, *(f"tests/{test}" for test in tests)], plugins=[Unshrunk()])))
+
+
 def first_failure(tests: Iterable[str], fault: Fault | None = None) -> str:
     "The first of the tests that fails in a copy with a fault; empty if all pass. Raises `ValueError` if they cannot be run."
     with TemporaryDirectory(prefix="mutant-") as name:
@@ -1033,16 +1061,15 @@ def first_failure(tests: Iterable[str], fault: Fault | None = None) -> str:
         copy_to(folder)
         if fault:
             plant(fault, folder / "labeldistill")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
-        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        given = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": TIME_OUT}
-        try:
-            done = subprocess.run([*command, *(f"tests/{test}" for test in tests)], **given)
-        except subprocess.TimeoutExpired:
+        process = FORKS.Process(target=run_tests, args=(folder, [*tests]))
+        process.start(), process.join(TIME_OUT)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL), process.join()
             return f"no end within {TIME_OUT} s"
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
-    if done.returncode not in (0, 1) or bool(done.returncode) != bool(failed):
-        raise ValueError(f"tests not run: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+        said = (folder / "output").read_text(encoding="utf-8")
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", said, re.MULTILINE)
+    if process.exitcode not in (0, 1) or bool(process.exitcode) != bool(failed):
+        raise ValueError(f"tests not run: {said.strip().splitlines()[-1]}")
     return failed[1] if failed else ""
 
 
@@ -1059,6 +1086,8 @@ def main(names: list[str], jobs: int) -> int:
     "Plant the faults, print a table, and check that what caught them passes without; the status is 1 if anything is amiss."
     if unknown := {*names} - {fault.name for fault in FAULTS}:
         sys.exit(f"no fault {', '.join(sorted(unknown))}; expected {', '.join(fault.name for fault in FAULTS)}")
+    os.environ |= {"MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    FORKS.set_forkserver_preload(IMPORTED)
     chosen, caught, amiss = [fault for fault in FAULTS if not names or fault.name in names], set(), 0
     with ThreadPoolExecutor(jobs) as pool:
         for fault, (well, said) in zip(chosen, pool.map(verdict, chosen), strict=True):

@@ -5,6 +5,7 @@
 # %% ../../nbs/methods/04_checkpoint.ipynb #40267990
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from .trees import from_named_tensors, named_tensors
 from ..task import RunContext
@@ -23,6 +26,15 @@ from ..utils import InputError, check_writable, first_line, replacing
 __all__ = ['RUN_FILES', 'save_tree', 'reading', 'load_tree', 'saved_description', 'Checkpoint', 'open_checkpoint']
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #fb40a5c7
+def _content_hash(tensors: Mapping[str, Tensor]) -> str:
+    "SHA-256 of tensors on the CPU by name, their types and shapes included."
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def save_tree(
     tree: Any,  # tensors in nested tuples
     path: Path,
@@ -32,7 +44,7 @@ def save_tree(
     "Writes a tree of tensors, whole or not at all. Raises `InputError`."
     tensors = {key: tensor.cpu().clone().contiguous() for key, tensor in named_tensors(tree, name).items()}
     with replacing(path) as part:
-        save_file(tensors, part, metadata)
+        save_file(tensors, part, metadata | {"sha256": _content_hash(tensors)})
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #8ff999e3
 @contextmanager
@@ -43,7 +55,7 @@ def reading(path: Path) -> Iterator[safe_open]:
             yield file
     except InputError:
         raise
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a checkpoint that can be read ({first_line(error)})") from error
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #232f19b6
@@ -54,7 +66,10 @@ def load_tree(
 ) -> Any:
     "The tree that was saved. Raises `InputError`."
     with reading(path) as file:
-        return from_named_tensors(like, name, {key: file.get_tensor(key) for key in file.keys()})
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+        if metadata.get("sha256") not in (None, _content_hash(tensors)):  # None: files of version 0.2 and before
+            raise ValueError("its tensors are not those that were written")
+        return from_named_tensors(like, name, tensors)
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #3893f53d
 _FORMAT = "labeldistill-checkpoint/2"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -45,8 +46,11 @@ def measurement(
     try:
         for key in read.split("."):
             found = found[key]
-        return Measurement(*(found[key] for key in Measurement._fields))
-    except (KeyError, TypeError) as error:
+        ours = Measurement(*(found[key] for key in Measurement._fields))
+        if not (isfinite(ours.mean) and isfinite(ours.std) and ours.n >= 1):
+            raise ValueError("no numbers")
+        return ours
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(f"the record has no mean, std and n at '{read}', only {', '.join(results)}") from error
 
 # %% ../../nbs/reproduce/10_compare.ipynb #ccde18be

@@ -1,6 +1,7 @@
 """Fast paths give what the plain path gives: compilation, bfloat16, captured iterations, threads; and memory stays small."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -239,6 +240,22 @@ def test_any_optimiser_sees_parameters_in_their_shapes_and_moves_the_student():
     torch.testing.assert_close(student.trained["theta"], flat_parameters(module))
     torch.testing.assert_close(student.classify(images), module(images))
     torch.testing.assert_close(student.classifier()(images), module(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("adam", partial(torch.optim.Adam, lr=1e-3)),
+        ("sgd", partial(torch.optim.SGD, lr=1e-2, momentum=0.9)),
+        ("adamw", partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-2)),
+    ],
+)
+def test_optimizers_by_name_are_torchs_with_these_numbers(name, theirs):
+    ours, reference = (Trainer(HEADS["linear"](make_network("lenet", 1, 28, 10)), optimizer, 3) for optimizer in (name, theirs))
+    images, labels = torch.randn(4, 1, 28, 28), torch.eye(10)[:4]
+    for _ in range(4):
+        ours.step(images, labels), reference.step(images, labels)
+    torch.testing.assert_close(ours.trained["theta"], reference.trained["theta"], rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("head", HEADS)
