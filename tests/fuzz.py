@@ -480,8 +480,8 @@ def lines(draw: Any) -> list[str]:
             case "word":
                 words.append(draw(WORDS))
             case "drop":
-                at = draw(st.integers(1, len(words) - 1))
-                if words[at] not in ("--quiet", "--dry-run", "--models", "--iterations", "1"):
+                at = draw(st.integers(0, len(words) - 1))
+                if at and words[at] not in ("--quiet", "--dry-run", "--models", "--iterations", "1"):
                     del words[at]
     return words
 

@@ -94,6 +94,11 @@ METHODS = [
                 "norm_ema + 0.05 * (norm - norm_ema)",
                 "the usual length is that of clipped gradients",
             ),
+            "no-clip": (
+                "shrunk = gradient * (kept / norm.clamp(min=torch.finfo(norm.dtype).tiny))",
+                "shrunk = gradient",
+                "one wild window would move all labels",
+            ),
         },
     ),
     *rows(
@@ -115,11 +120,6 @@ METHODS = [
                 "labels = params.softmax(1)",
                 "labels = params.softmax(0)",
                 "logits are of one image's label",
-            ),
-            "no-clip": (
-                "shrunk = gradient * (kept / norm.clamp(min=torch.finfo(norm.dtype).tiny))",
-                "shrunk = gradient",
-                "one wild window would move all labels",
             ),
         },
     ),
@@ -176,13 +176,19 @@ METHODS = [
     ),
     *rows(
         "methods/unrolled.py",
-        "methods/test_unrolled.py::test_a_student_goes_on_to_its_horizon_and_the_next_one_begins",
+        "methods/test_unrolled.py::test_horizons_are_whole_windows_up_to_the_longest_training",
         {
             "horizon-never-longest": (
                 "torch.randint(1, most + 1, ()",
                 "torch.randint(1, most, ()",
                 "students would never be as old as the test's",
             ),
+        },
+    ),
+    *rows(
+        "methods/unrolled.py",
+        "methods/test_unrolled.py::test_a_student_goes_on_to_its_horizon_and_the_next_one_begins",
+        {
             "window-steps": (
                 "aux._replace(steps=aux.steps + self.inner_steps)",
                 "aux._replace(steps=aux.steps + 1)",
@@ -214,13 +220,19 @@ METHODS = [
     ),
     *rows(
         "methods/unroll.py",
-        "methods/test_unroll.py",
+        "methods/test_unroll.py::test_the_forward_run_is_that_of_an_ordinary_optimizer",
         {
             "momentum-damped": (
                 "velocity = 0.9 * memory[0] + gradient",
                 "velocity = 0.9 * memory[0] + 0.1 * gradient",
                 "torch.optim.SGD adds the whole gradient",
             ),
+        },
+    ),
+    *rows(
+        "methods/unroll.py",
+        "methods/test_unroll.py",
+        {
             "backward-forwards": (
                 "for t in reversed(range(",
                 "for t in (range(",
@@ -336,7 +348,7 @@ EXPERTS = [
     ),
     *rows(
         "methods/expert_selection.py",
-        "methods/test_experts.py::test_stopping_points_are_what_is_asked_for_or_spaced_evenly_by_factors",
+        "methods/test_experts.py::test_experts_train_for_five_epochs_and_at_least_1500_iterations",
         {
             "experts-trained-briefly": ("default = max(5 *", "default = min(5 *", "at least 1,500 iterations"),
         },
@@ -377,26 +389,19 @@ LOOP = [
         {
             "resume-without-adam": (
                 "progress = (checkpoint and checkpoint.load(progress)) or progress",
-                "fresh, "
-                "progress "
-                "= "
-                "progress, "
-                "(checkpoint "
-                "and "
-                "checkpoint.load(progress)) "
-                "or "
-                "progress\n "
-                "   progress = progress._replace(state=progress.state._replace(opt_state=fresh.state.opt_state))",
+                "fresh, progress = progress, (checkpoint and checkpoint.load(progress)) or progress\n"
+                "    progress = progress._replace(state=progress.state._replace(opt_state=fresh.state.opt_state))",
                 "the optimizer of the labels goes on where it was",
             ),
+        },
+    ),
+    *rows(
+        "methods/loop.py",
+        "methods/test_loop.py::test_labels_that_were_best_before_the_interruption_are_kept",
+        {
             "resume-without-best": (
                 "progress = (checkpoint and checkpoint.load(progress)) or progress",
-                "fresh, "
-                "progress "
-                "= "
-                "progress, "
-                "(checkpoint "
-                "and checkpoint.load(progress)) or progress\n"
+                "fresh, progress = progress, (checkpoint and checkpoint.load(progress)) or progress\n"
                 "    progress = progress._replace(best=fresh.best)",
                 "the best labels may lie before the interruption",
             ),
@@ -426,7 +431,7 @@ LOOP = [
     ),
     *rows(
         "api.py",
-        "methods/test_loop.py::test_a_checkpoint_of_other_settings_is_refused_and_kept",
+        "methods/test_loop.py::test_a_checkpoint_of_another_seed_is_refused_also_where_no_base_examples_tell",
         {
             "checkpoint-of-another-seed": (
                 'run | {"seed": seed, "precision": task.computation.precision}',
@@ -496,14 +501,14 @@ TRAINING = [
     ),
     *rows(
         "training/trainer.py",
-        "methods/test_images.py::test_its_own_training_is_gradient_descent_with_the_learned_step_sizes",
+        "methods/test_speed.py::test_a_step_takes_the_step_size_that_it_is_given",
         {
             "learned-rate-ignored": ('self[0].param_groups[0]["lr"] = rate', "pass", "learned step sizes are taken"),
         },
     ),
     *rows(
         "training/trainer.py",
-        "core/test_api.py::test_other_numbers_of_the_ridge_layer_make_other_students",
+        "methods/test_speed.py::test_the_ridge_layers_scale_takes_the_steps_of_adam",
         {
             "scale-not-trained": (
                 '[_as_parameter(trained["scale"], self.gradients["scale"])], head.scale_lr',
@@ -579,7 +584,7 @@ TRAINING = [
     ),
     *rows(
         "training/evaluation.py",
-        "methods/test_experts.py",
+        "training/test_evaluation.py",
         {
             "longest-candidate": ("range(50, 1001, 50)", "range(50, 1000, 50)", "students are looked at up to 1,000 steps"),
         },
@@ -796,7 +801,7 @@ FRONT = [
     ),
     *rows(
         "api.py",
-        "core/test_artifact.py",
+        "core/test_artifact.py::test_a_curve_counts_iterations_from_one_and_averages_between",
         {
             "curve-from-zero": (
                 "for stretch in stretches]).cumsum(0)",
@@ -818,7 +823,7 @@ FRONT = [
     ),
     *rows(
         "artifact.py",
-        "core/test_artifact.py methods/test_images.py::test_a_file_of_learned_images_holds_them_to_the_last_bit",
+        "core/test_artifact.py::test_normalised_images_become_the_pixels_that_they_were",
         {
             "pixels-of-inputs": (
                 "return ((inputs * std + mean) * 255)",
@@ -852,7 +857,7 @@ FRONT = [
     ),
     *rows(
         "cli.py",
-        "core/test_cli.py::test_baseline_prints_one_json_object_of_accuracies",
+        "core/test_cli.py::test_a_seed_on_the_command_line_is_that_of_everything",
         {
             "baseline-of-usual-seed": (
                 "true_labels(task, label_smoothing, seed=seed)",

@@ -329,6 +329,15 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one_and_repeats_nothing(
     assert resumed.settings == whole.settings
 
 
+def test_labels_that_were_best_before_the_interruption_are_kept(bars, tmp_path, monkeypatch):
+    scores = iter([40.0, 80.0, 60.0])  # after 100 and 200 iterations, then at the end
+    monkeypatch.setattr(ImageSet, "accuracy", lambda self, module, batch=1000: next(scores))
+    options = {"iterations": 300, "outer_batch": 84}
+    stopped_run(bars, tmp_path, "ridge", PAPER["ridge"], user_networks.plain, 250, monkeypatch, **options)
+    resumed = quick(bars, checkpoint=tmp_path, resume=True, **options)
+    assert resumed.validation_accuracy == 80.0 and resumed.settings["best iteration"] == 200
+
+
 def test_resuming_a_finished_run_computes_nothing_and_gives_its_labels(bars, tmp_path, steps_done):
     first = quick(bars, checkpoint=tmp_path)
     steps_done.clear()
@@ -359,6 +368,12 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(bars, tmp_path, snap
     with pytest.raises(InputError, match=rf"checkpoint\.safetensors' was made with ({named})"):
         quick(bars, **({"checkpoint": tmp_path, "resume": True} | other))
     assert snapshot(tmp_path) == before and not steps_done
+
+
+def test_a_checkpoint_of_another_seed_is_refused_also_where_no_base_examples_tell(bars, tmp_path):
+    quick(bars, Ridge(learn="images"), checkpoint=tmp_path)
+    with pytest.raises(InputError, match="was made with seed = 7, not 8"):
+        quick(bars, Ridge(learn="images"), checkpoint=tmp_path, resume=True, seed=8)
 
 
 def test_a_checkpoint_of_other_data_is_refused(bars, make_dataset, tmp_path):
