@@ -1072,7 +1072,7 @@ def first_failure(tests: Iterable[str], fault: Fault | None = None) -> str:
             os.killpg(process.pid, signal.SIGKILL), process.join()
             return f"no end within {TIME_OUT} s"
         said = (folder / "output").read_text(encoding="utf-8")
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", said, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", said, re.MULTILINE)
     if process.exitcode not in (0, 1) or bool(process.exitcode) != bool(failed):
         raise ValueError(f"tests not run: {said.strip().splitlines()[-1]}")
     return failed[1] if failed else ""

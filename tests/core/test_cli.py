@@ -115,11 +115,11 @@ def test_baseline_prints_one_json_object_of_accuracies(command, bars_npz, head, 
 
 
 def test_a_seed_on_the_command_line_is_that_of_everything(command, bars_npz):
-    options = ["--base-examples", 6, "--steps", 5, "--models", 2, "--seed", 5, "--json", *QUICK]
+    options = ["--base-examples", 6, "--steps", 3, "--models", 4, "--seed", 5, "--json", *QUICK]
     found = one_object(command("baseline", "--target", bars_npz, *options).out)
     labels = true_labels(Task(bars_npz, 6, network="user_networks:plain"), seed=5)
-    expected = evaluate(labels, student=Student(steps=5), models=2, seed=5, compute=Compute("cpu"), progress=False)
-    assert found["accuracies"] == [*expected.accuracies] and labels.rows.tolist() != true_labels(Task(bars_npz, 6)).rows.tolist()
+    expected = evaluate(labels, student=Student(steps=3), models=4, seed=5, compute=Compute("cpu"), progress=False)
+    assert found["accuracies"] == [*expected.accuracies]
 
 
 def test_baseline_runs_on_digits_with_letters_as_source(command):

@@ -398,15 +398,26 @@ def overwrite(path):
     path.write_text("nothing")
 
 
-def strip(path):
-    "The right settings, but half of the tensors."
+def rewrite(path, change):
+    "The right settings, but other tensors."
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(path, framework="pt") as file:
-        names, metadata = sorted(file.keys()), file.metadata()
-        tensors = {name: file.get_tensor(name) for name in names[::2]}
-    save_file(tensors, path, metadata)
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in sorted(file.keys())}
+    save_file(change(tensors), path, metadata)
+
+
+def strip(path):
+    rewrite(path, lambda tensors: dict([*tensors.items()][::2]))
+
+
+def change_a_number(path):
+    rewrite(path, lambda tensors: tensors | {"run.curve": tensors["run.curve"] + 1})
+
+
+def flatten_the_curve(path):
+    rewrite(path, lambda tensors: tensors | {"run.curve": tensors["run.curve"].flatten()})
 
 
 def without_description(path):
@@ -415,7 +426,7 @@ def without_description(path):
     save_file({"x": torch.zeros(2)}, path, {"format": "labeldistill-checkpoint/2", "run": json.dumps(None)})
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, strip, without_description])
+@pytest.mark.parametrize("damage", [cut, overwrite, strip, without_description, change_a_number, flatten_the_curve])
 def test_a_damaged_checkpoint_is_refused(bars, tmp_path, damage):
     quick(bars, checkpoint=tmp_path)
     damage(tmp_path / "checkpoint.safetensors")
