@@ -1,6 +1,8 @@
 # make quickstart   watch soft labels being learned for a handful of real images (about six minutes on two cores)
 # make test         the quick tests, the notebooks' own checks, and "export and clean change nothing"
 # make test-slow    the other tests: kills, clusters, whole pages, many seeds, long cells of notebooks
+# make fuzz         made-up files and command lines for MINUTES=30; counts of what was refused, accepted or wrong
+# make mutants      plant faults in copies of the package, and print the test that catches each (NAMES="one another", JOBS=2)
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
 # make results      execute nbs/results in place; renew papermill_runs/verdicts.csv and the README's table from the records
 # make records      renew papermill_runs/RECORDS.sha256 after new runs
@@ -19,7 +21,7 @@ TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit prepare lint lock install results records
+.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit fuzz mutants prepare lint lock install results records
 
 install: $(VENV)/installed
 
@@ -53,6 +55,15 @@ slow-notebooks: install
 
 slow-unit: install
 	pytest -m slow
+
+MINUTES ?= 30
+JOBS    ?= 2
+
+fuzz: install
+	python tests/fuzz.py --minutes $(MINUTES)
+
+mutants: install
+	python tests/mutants.py --jobs $(JOBS) $(NAMES)
 
 records:
 	cd papermill_runs && git ls-files 'results/*/*/result.json' | LC_ALL=C sort | xargs sha256sum > RECORDS.sha256

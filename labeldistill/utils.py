@@ -25,7 +25,7 @@ class InputError(ValueError):
     "Unusable input. The message is one line that says what is expected."
 
     def __init__(self, message: str):
-        super().__init__(re.sub(r"\s*\n\s*", " ", message))
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 # %% ../nbs/core/00_utils.ipynb #0d4ea0d8
 def first_line(error: BaseException) -> str:

@@ -288,5 +288,10 @@ def test_the_command_line_refuses_in_one_line(row, materials, untouched, command
 BAR = r".*\d+%\||.*\d+(it|unit|step|model)?/s\]|.*\?.*/s\]"  # progress of work that came before
 
 
+def test_a_message_is_one_line_whatever_its_words_hold():
+    for end in ("\n", "\r", "\r\n  ", "\x0b", "\x1c", "\x85", "\u2028"):
+        assert str(InputError(f"'a{end}b': expected c")) == "'a b': expected c", repr(end)
+
+
 def test_rows_have_names_of_their_own():
     assert len({row.id for row in REFUSALS}) == len(REFUSALS) >= 120

@@ -101,6 +101,9 @@ def test_no_other_stream_is_opened_and_none_has_gone():
             if purpose and isinstance(purpose[0], ast.Starred):  # a purpose that is handed on
                 continue
             assert purpose and isinstance(purpose[0], ast.Constant), f"{path}: {called} of a purpose without a name"
-            found.add(("layers", purpose[0].value) if called == "random_layers" else (purpose[0].value,))
-    handed_on = {("layers",)}  # in `random_layers` itself
-    assert found - handed_on == {purpose[:1] for purpose in STREAMS} | {purpose[:2] for purpose in LAYERS}
+            numbers = purpose[1:]
+            assert not any(isinstance(number, ast.Constant) for number in numbers), f"{path}: {purpose[0].value} of one number"
+            layers = ["layers"] if called == "random_layers" else []
+            found.add((*layers, purpose[0].value, *(0 for _ in numbers)))
+    handed_on = {("layers", 0)}  # in `random_layers` itself
+    assert found - handed_on == {*STREAMS, *LAYERS}

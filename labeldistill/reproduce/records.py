@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 import subprocess
@@ -242,11 +243,16 @@ class Record(NamedTuple):
     facts: dict[str, Any]  # all of result.json: time, memory, versions, ...
 
 
+_COSTS = {"seconds": math.nan, "peak_memory_mb": math.nan, "device": "unknown"}  # of a record that does not say
+
+
 def read_record(folder: Path) -> Record | None:
     "The record in a folder; None if there is none, or if it is damaged."
     try:
         spec, facts = (json.loads((Path(folder) / name).read_text()) for name in ("run.json", "result.json"))
-        results = facts["results"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = Record(spec, facts["results"], _COSTS | facts)
+        math.isfinite(record.facts["seconds"] + record.facts["peak_memory_mb"])  # an error unless they are numbers
+        expected = (spec, dict), (record.results, dict), (spec["kind"], str), (record.facts["device"], str)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return Record(spec, results, facts) if isinstance(spec, dict) and isinstance(results, dict) else None
+    return record if all(isinstance(value, kind) for value, kind in expected) else None

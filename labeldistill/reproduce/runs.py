@@ -132,7 +132,10 @@ def from_parameters(
 # %% ../../nbs/reproduce/05_runs.ipynb #124c2ca5
 def _is_of(record: Record, run: Run) -> bool:
     "Whether a record is that of a run."
-    return run_identity(record.spec, _sections(record.spec.get("kind", ""))) == run.digest
+    try:
+        return run_identity(record.spec, _sections(record.spec["kind"])) == run.digest
+    except (AttributeError, StopIteration, TypeError, ValueError):  # sections of another form: of no run
+        return False
 
 
 def finished_record(

@@ -14,9 +14,24 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision.transforms import RandomHorizontalFlip
 
 from labeldistill import Compute, Ridge, Schedule, Student, Task, artifact, distill, evaluate, load, load_distilled
+from labeldistill.api import thin_curve
+from labeldistill.data.datasets import Normalisation
 from labeldistill.utils import InputError
 
 CPU = {"compute": Compute("cpu"), "progress": False}
+
+
+def test_a_curve_counts_iterations_from_one_and_averages_between():
+    curve = torch.stack([torch.arange(10.0), 100 - torch.arange(10.0)], dim=1)
+    assert thin_curve(curve).tolist() == [[i + 1, i, 100 - i] for i in range(10)]
+    assert thin_curve(curve, most=4).tolist() == [[3, 1, 99], [6, 4, 96], [8, 6.5, 93.5], [10, 8.5, 91.5]]
+
+
+def test_normalised_images_become_the_pixels_that_they_were(make_dataset):
+    images = make_dataset(channels=3).images
+    norm = Normalisation((0.1, 0.4, 0.7), (0.5, 0.2, 0.3))
+    assert torch.equal(artifact.as_pixels(norm(images), norm), images)
+    assert artifact.as_pixels(torch.tensor([[-9.0, 9.0]] * 3)[None, :, None], norm).unique().tolist() == [0, 255]
 
 
 def test_all_that_is_saved_is_loaded(distilled, labels_file, bars_npz):

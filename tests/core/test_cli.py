@@ -19,7 +19,7 @@ import typer
 from PIL import Image
 from safetensors.torch import save_file
 
-from labeldistill import load_distilled
+from labeldistill import evaluate, load_distilled, true_labels
 from labeldistill.cli import app, method_command
 from labeldistill.config import METHODS, Compute, Expert, Schedule, Student, Task, option_name
 
@@ -115,6 +115,14 @@ def test_baseline_prints_one_json_object_of_accuracies(command, bars_npz, head, 
     found = one_object(done.out)
     assert done.status == 0 and found["models"] == 2 and found["head"] == head
     assert {"accuracy_mean", "accuracy_std", "accuracies", "steps"} <= found.keys() and found["accuracy_mean"] > 60
+
+
+def test_a_seed_on_the_command_line_is_that_of_everything(command, bars_npz):
+    options = ["--base-examples", 6, "--steps", 3, "--models", 4, "--seed", 5, "--json", *QUICK]
+    found = one_object(command("baseline", "--target", bars_npz, *options).out)
+    labels = true_labels(Task(bars_npz, 6, network="user_networks:plain"), seed=5)
+    expected = evaluate(labels, student=Student(steps=3), models=4, seed=5, compute=Compute("cpu"), progress=False)
+    assert found["accuracies"] == [*expected.accuracies]
 
 
 def test_baseline_runs_on_digits_with_letters_as_source(command):

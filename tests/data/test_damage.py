@@ -1,8 +1,6 @@
 """Files of strangers: whatever they hold, they are read, or refused in one line with little memory."""
 
 import io
-import json
-import random
 import struct
 import zipfile
 
@@ -76,39 +74,6 @@ def test_a_whole_archive_is_read(tmp_path):
     assert load(archive(tmp_path / "own.npz", WHOLE, compression=zipfile.ZIP_DEFLATED)).images.shape == (60, 1, 8, 8)
 
 
-def mutations(whole, count, seed):
-    "Copies of some bytes with some of them changed, cut out or doubled."
-    rng = random.Random(seed)
-    for _ in range(count):
-        raw = bytearray(whole)
-        for _ in range(rng.choice((1, 1, 2, 5, 20))):
-            at = rng.randrange(len(raw))
-            match rng.randrange(4):
-                case 0:
-                    raw[at] = rng.randrange(256)
-                case 1:
-                    raw[at] ^= 1 << rng.randrange(8)
-                case 2:
-                    del raw[at : at + rng.choice((1, 2, 7, 100))]
-                case 3:
-                    raw[at:at] = raw[at : at + rng.choice((1, 8, 64))]
-            if not raw:
-                break
-        yield bytes(raw)
-
-
-@pytest.mark.parametrize("count", [300, pytest.param(6000, marks=pytest.mark.slow)])
-def test_changed_archives_are_read_or_refused_in_one_line(tmp_path, count):
-    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        whole = archive(tmp_path / "whole.npz", WHOLE, compression=compression).read_bytes()
-        for raw in mutations(whole, count, seed=int(compression)):
-            (tmp_path / "own.npz").write_bytes(raw)
-            try:
-                load(tmp_path / "own.npz")
-            except InputError as error:
-                assert "\n" not in str(error) and "own.npz" in str(error)
-
-
 # Artifacts
 
 
@@ -154,17 +119,3 @@ def test_facts_that_are_nested_deeply_are_refused(damaged_copy):
     deep = "[" * 100_000 + "]" * 100_000
     with pytest.raises(InputError, match="is damaged"):
         load_distilled(damaged_copy(metadata={"format": "labeldistill/2", "labeldistill": deep}))
-
-
-@pytest.mark.parametrize("count", [400, pytest.param(8000, marks=pytest.mark.slow)])
-def test_changed_artifacts_are_whole_or_refused_in_one_line(tmp_path, labels_file, count):
-    whole = labels_file.read_bytes()
-    for raw in mutations(whole, count, seed=3):
-        (tmp_path / "labels.safetensors").write_bytes(raw)
-        try:
-            labels = load_distilled(tmp_path / "labels.safetensors")
-        except InputError as error:
-            assert "\n" not in str(error)
-        else:
-            assert len(repr(labels)) < 5000 and labels.labels.isfinite().all()
-            json.dumps(labels.settings)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from labeldistill.methods.expert_selection import (
     STOPPING_POINTS,
     TEMPERATURES,
     choose_labels,
+    longest_training,
     select_expert_labels,
     steps_on_labels,
     stopping_points,
@@ -192,6 +194,14 @@ def test_stopping_points_are_what_is_asked_for_or_spaced_evenly_by_factors():
     assert stopping_points(Expert(), 4) == [4]
     points = stopping_points(Expert(), 1955)
     assert len(points) == STOPPING_POINTS and (points[0], points[-1]) == (10, 1955)
+
+
+def test_experts_train_for_five_epochs_and_at_least_1500_iterations():
+    def longest(examples, **options):
+        return longest_training(Expert(**options), SimpleNamespace(split=SimpleNamespace(train=range(examples))))
+
+    assert [longest(examples) for examples in (84, 38_400, 50_000)] == [1500, 1500, 5 * 391]
+    assert longest(50_000, batch_size=1024) == 1500 and longest(84, max_iterations=40) == 40 and longest(84, iterations=7) == 7
 
 
 def test_a_mean_curve_is_the_mean_of_curves_and_the_first_of_equals_is_best(task):

@@ -379,6 +379,15 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one_and_repeats_nothing(bars, 
     assert resumed.settings == whole.settings
 
 
+def test_labels_that_were_best_before_the_interruption_are_kept(bars, tmp_path, monkeypatch):
+    scores = iter([40.0, 80.0, 60.0])  # after 100 and 200 iterations, then at the end
+    monkeypatch.setattr(ImageSet, "accuracy", lambda self, module, batch=1000: next(scores))
+    options = {"iterations": 300, "outer_batch": 84}
+    stopped_run(bars, tmp_path, "ridge", PAPER["ridge"], user_networks.plain, 250, monkeypatch, **options)
+    resumed = quick(bars, checkpoint=tmp_path, resume=True, **options)
+    assert resumed.validation_accuracy == 80.0 and resumed.settings["best iteration"] == 200
+
+
 def test_resuming_a_finished_run_computes_nothing_and_gives_its_labels(bars, tmp_path, steps_done):
     first = quick(bars, checkpoint=tmp_path)
     steps_done.clear()
@@ -411,6 +420,12 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(bars, tmp_path, snap
     assert snapshot(tmp_path) == before and not steps_done
 
 
+def test_a_checkpoint_of_another_seed_is_refused_also_where_no_base_examples_tell(bars, tmp_path):
+    quick(bars, Ridge(learn="images"), checkpoint=tmp_path)
+    with pytest.raises(InputError, match="was made with seed = 7, not 8"):
+        quick(bars, Ridge(learn="images"), checkpoint=tmp_path, resume=True, seed=8)
+
+
 def test_a_checkpoint_of_other_data_is_refused(bars, make_dataset, tmp_path):
     quick(bars, checkpoint=tmp_path)
     with pytest.raises(InputError, match="was made with target"):
@@ -433,15 +448,26 @@ def overwrite(path):
     path.write_text("nothing")
 
 
-def strip(path):
-    "The right settings, but half of the tensors."
+def rewrite(path, change):
+    "The right settings, but other tensors."
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(path, framework="pt") as file:
-        names, metadata = sorted(file.keys()), file.metadata()
-        tensors = {name: file.get_tensor(name) for name in names[::2]}
-    save_file(tensors, path, metadata)
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in sorted(file.keys())}
+    save_file(change(tensors), path, metadata)
+
+
+def strip(path):
+    rewrite(path, lambda tensors: dict([*tensors.items()][::2]))
+
+
+def change_a_number(path):
+    rewrite(path, lambda tensors: tensors | {"run.curve": tensors["run.curve"] + 1})
+
+
+def flatten_the_curve(path):
+    rewrite(path, lambda tensors: tensors | {"run.curve": tensors["run.curve"].flatten()})
 
 
 def without_description(path):
@@ -450,7 +476,7 @@ def without_description(path):
     save_file({"x": torch.zeros(2)}, path, {"format": "labeldistill-checkpoint/2", "run": json.dumps(None)})
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, strip, without_description])
+@pytest.mark.parametrize("damage", [cut, overwrite, strip, without_description, change_a_number, flatten_the_curve])
 def test_a_damaged_checkpoint_is_refused(bars, tmp_path, damage):
     quick(bars, checkpoint=tmp_path)
     damage(tmp_path / "checkpoint.safetensors")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeldistill.methods.optimizers import adam, adam_init, adam_update, optimizer, to_distribution
+from labeldistill.methods.optimizers import adam, adam_init, adam_update, clip, optimizer, to_distribution
 from labeldistill.training.training_set import smoothed_labels, uniform_labels
 
 SEEDS = st.integers(0, 2**31)
@@ -102,3 +102,19 @@ def test_an_optimizers_step_leaves_its_arguments_alone():
     state = own.init(x)
     own.update(gradient, state, x)
     assert x.eq(0.5).all() and gradient.eq(1).all() and all(tensor.eq(0).all() for tensor in state[0])
+
+
+def test_gradients_are_at_most_twice_as_long_as_usual():
+    direction, lengths = torch.tensor([0.6, 0.8], dtype=torch.float64), [1.0, 1.5, 10.0, 0.5, 100.0, 0.0, 3.0]
+    usual = torch.zeros((), dtype=torch.float64)
+    shrunk = []
+    for length in lengths:
+        gradient, usual = clip(length * direction, usual)
+        torch.testing.assert_close(gradient, gradient.norm() * direction)
+        shrunk.append(float(gradient.norm()))
+    known, expected = lengths[0], [lengths[0]]  # the first is taken as it is
+    for length in lengths[1:]:
+        expected.append(min(length, 2 * known))
+        known = 0.95 * known + 0.05 * expected[-1]
+    assert shrunk == pytest.approx(expected) and float(usual) == pytest.approx(known)
+    assert [a < b for a, b in zip(shrunk, lengths, strict=True)] == [False, False, True, False, True, False, True]

@@ -1,6 +1,7 @@
 """Fast paths give what the plain path gives: compilation, bfloat16, captured iterations, threads; and memory stays small."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,7 @@ from labeldistill.networks.functional import Functional, flat_parameters
 from labeldistill.networks.network import make_network
 from labeldistill.training.evaluation import evaluate_students
 from labeldistill.training.heads import HEADS
-from labeldistill.training.trainer import Trainer
+from labeldistill.training.trainer import PLAIN_SGD, Trainer
 from labeldistill.training.training_set import TrainingSet, smoothed_labels
 from labeldistill.utils import InputError
 
@@ -239,6 +240,41 @@ def test_any_optimiser_sees_parameters_in_their_shapes_and_moves_the_student():
     torch.testing.assert_close(student.trained["theta"], flat_parameters(module))
     torch.testing.assert_close(student.classify(images), module(images))
     torch.testing.assert_close(student.classifier()(images), module(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("adam", partial(torch.optim.Adam, lr=1e-3)),
+        ("sgd", partial(torch.optim.SGD, lr=1e-2, momentum=0.9)),
+        ("adamw", partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-2)),
+    ],
+)
+def test_optimizers_by_name_are_torchs_with_these_numbers(name, theirs):
+    ours, reference = (Trainer(HEADS["linear"](make_network("lenet", 1, 28, 10)), optimizer, 3) for optimizer in (name, theirs))
+    images, labels = torch.randn(4, 1, 28, 28), torch.eye(10)[:4]
+    for _ in range(4):
+        ours.step(images, labels), reference.step(images, labels)
+    torch.testing.assert_close(ours.trained["theta"], reference.trained["theta"], rtol=0, atol=5e-7)
+
+
+def test_a_step_takes_the_step_size_that_it_is_given():
+    images, labels = torch.randn(4, 1, 28, 28), torch.eye(10)[:4]
+    head = HEADS["linear"](make_network("lenet", 1, 28, 10))
+    ours, reference = Trainer(head, PLAIN_SGD, 3), Trainer(head, partial(torch.optim.SGD, lr=0.5), 3)
+    for rate in (0.5, 0.25):
+        reference.optimizers[0].param_groups[0]["lr"] = rate
+        ours.step(images, labels, rate), reference.step(images, labels)
+        torch.testing.assert_close(ours.trained["theta"], reference.trained["theta"])
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_the_ridge_layers_scale_takes_the_steps_of_adam(rate):
+    student = Trainer(HEADS["ridge"](make_network("lenet", 1, 28, 10), scale_lr=rate), "sgd", 3)
+    for _ in range(2):  # weights are zero at first, and so is the gradient
+        student.step(torch.randn(4, 1, 28, 28), torch.eye(10)[:4])
+    moved = float(student.trained["scale"]) - 1
+    assert 0.2 * rate < abs(moved) < 2.001 * rate
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -1,5 +1,7 @@
 "Gradients through whole training runs: exact, replayed, and small in memory."
 
+from functools import partial
+
 import pytest
 import torch
 import user_networks
@@ -89,7 +91,10 @@ def test_gradients_are_the_limits_of_differences(name, optimizer):
     assert (case.adjoint()[name] * along).sum().item() == pytest.approx((forth - back) / (2 * nudge), rel=1e-4)
 
 
-@pytest.mark.parametrize(("optimizer", "make"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)])
+@pytest.mark.parametrize(
+    ("optimizer", "make"),
+    [("sgd", torch.optim.SGD), ("momentum", partial(torch.optim.SGD, momentum=0.9)), ("adam", torch.optim.Adam)],
+)
 def test_the_forward_run_is_that_of_an_ordinary_optimizer(optimizer, make):
     case = Case("lenet", optimizer=optimizer, lr=0.01)
     module = case.network.build(0).double()

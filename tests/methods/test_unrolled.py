@@ -145,6 +145,11 @@ def test_a_student_goes_on_to_its_horizon_and_the_next_one_begins(bars):
     assert all(torch.equal(x, distiller.init_state(network_seed(5, i)).theta) for i, x in enumerate(firsts))
 
 
+def test_horizons_are_whole_windows_up_to_the_longest_training(bars):
+    _, distiller = make(bars, window=250)
+    assert {float(distiller.init_state(seed).aux.horizon) for seed in range(40)} == {250, 500, 750, 1000}
+
+
 def test_memory_grows_by_the_students_states_only(bars):
     peaks = []
     for window in (5, 10, 20):

@@ -17,9 +17,10 @@ import torch
 from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled, true_labels
 from labeldistill.config import METHODS, Expert, Settings, setting, settings_to_json
 from labeldistill.reproduce import experiments, records, runs
+from labeldistill.reproduce.compare import cost_frame
 from labeldistill.reproduce.exhibits import cells
 from labeldistill.reproduce.experiments import Experiment, Workspace, learn, needed_labels, summary
-from labeldistill.reproduce.records import TestSettings, start_record, write_json, write_record
+from labeldistill.reproduce.records import TestSettings, read_record, start_record, write_json, write_record
 from labeldistill.reproduce.runs import (
     EXPERIMENTS,
     Run,
@@ -299,6 +300,42 @@ def test_a_record_of_another_run_is_not_accepted(done, small, other, tmp_path):
     run.folder(tmp_path).parent.mkdir()
     run.folder(tmp_path).symlink_to(folder)
     assert finished_record(run, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("run.json", {"task": None}),
+        ("run.json", {"task": []}),
+        ("run.json", {"method": {}}),
+        ("run.json", {"method": "ridge"}),
+        ("run.json", {"kind": ["distill"]}),
+        ("run.json", {"kind": None}),
+        ("result.json", {"results": []}),
+        ("result.json", {"seconds": None}),
+        ("result.json", {"seconds": "12"}),
+        ("result.json", {"peak_memory_mb": 10**400}),
+        ("result.json", {"device": ["cpu"]}),
+    ],
+    ids=str,
+)
+def test_a_record_of_another_form_is_none(done, tmp_path, name, change):
+    run, folder, _ = done
+    place = run.folder(tmp_path)
+    place.mkdir(parents=True)
+    for file in ("run.json", "result.json"):
+        write_json(place / file, json.loads((folder / file).read_text()) | (change if file == name else {}))
+    assert finished_record(run, tmp_path) is None
+    assert cost_frame(tmp_path, "smoke").empty == (read_record(place) is None)
+
+
+def test_a_record_nested_deeply_is_none(done, tmp_path):
+    run, folder, _ = done
+    place = run.folder(tmp_path)
+    place.mkdir(parents=True)
+    (place / "run.json").write_text((folder / "run.json").read_text())
+    (place / "result.json").write_text("[" * 100_000 + "]" * 100_000)
+    assert read_record(place) is None
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json"])

@@ -130,6 +130,13 @@ def test_a_record_without_the_number_is_named(read, tmp_path, all_cells):
         look_up(replace(cell, read=read), tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"n": 0}, {"n": None}, {"mean": "80"}, {"mean": float("nan")}, {"std": 10**400}], ids=str)
+def test_a_measurement_is_made_of_numbers(change):
+    found = {"accuracy": {"mean": 80.0, "std": 1.0, "n": 2} | change}
+    with pytest.raises(InputError, match="the record has no mean, std and n at 'accuracy'"):
+        measurement(found, "accuracy")
+
+
 def test_records_of_other_runs_and_damaged_ones_are_no_measurement(tmp_path, all_cells):
     cell = all_cells[0]
     store(cell, tmp_path, 50.0)

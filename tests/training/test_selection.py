@@ -86,6 +86,16 @@ def test_the_optimised_set_is_the_best_of_the_random_ones(monkeypatch):
     assert tuple(chosen.tolist()) == max(curves, key=lambda key: curves[key].mean(0).max())
 
 
+def test_the_optimised_set_is_chosen_on_the_validation_part(monkeypatch):
+    pool, seen = make_pool(), []
+    monkeypatch.setattr(
+        "labeldistill.training.selection._learning_curve",
+        lambda pool, rows, validation, run: seen.append(validation) or torch.zeros(1),
+    )
+    best_of_random(pool, 10, sets=2, runs=1)
+    assert len(seen) == 2 and all(torch.equal(real.images, pool.dataset.images[pool.parts.valid]) for real in seen)
+
+
 def test_the_optimised_set_trains_real_networks(monkeypatch):
     monkeypatch.setattr("labeldistill.training.evaluation.candidate_steps", lambda count: [2, 4])
     pool = make_pool()
