@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,11 +11,19 @@ from helpers import CPU, PAPER, tiny_task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeldistill import Expert, Ridge, Schedule, Student, Task, distill, evaluate, true_labels
+from labeldistill import Expert, Ridge, Schedule, Student, Task, Unrolled, distill, evaluate, true_labels
 from labeldistill.data.datasets import split
 from labeldistill.methods import loop as loops
 from labeldistill.methods import ridge
-from labeldistill.methods.loop import epoch_indices, epochs_between_validations, learn, make_batch, network_seed, start
+from labeldistill.methods.loop import (
+    epoch_indices,
+    epochs_between_validations,
+    learn,
+    make_batch,
+    network_seed,
+    start,
+    validation_cost,
+)
 from labeldistill.methods.ridge import RidgeLabels
 from labeldistill.methods.second_order import SecondOrderLabels
 from labeldistill.methods.trees import map_tensors, named_tensors
@@ -202,6 +211,25 @@ def test_runs_of_the_papers_length_are_validated_every_five_epochs(outer_batch, 
     for epochs in (40, 100, 400):
         schedule = Schedule(iterations=epochs * per_epoch, outer_batch=outer_batch)
         assert epochs_between_validations(schedule, 50_000, inner_steps) == 5
+
+
+@pytest.mark.parametrize("outer_batch, window", [(21, 2), (84, 10)])
+def test_validation_takes_at_most_a_third_of_the_passes(bars, validations, outer_batch, window):
+    method = Unrolled(window=window, init="uniform")
+    quick(bars, method, iterations=120, outer_batch=outer_batch, base=3)
+    task, distiller = tiny_task(bars, 3, method, Schedule(iterations=120, outer_batch=outer_batch))
+    cost = validation_cost(task, distiller)
+    assert cost > 1 and validations[-1] == 120
+    assert all(after - before >= 2 * cost for before, after in pairwise([0, *validations[:-1]]))
+    assert validation_cost(*tiny_task(bars, 3, method, student=Student(steps=5))) == 0.0
+    for name in PAPER:  # T_i is counted on the way
+        assert validation_cost(*tiny_task(bars, 3, PAPER[name])) == 0.0
+
+
+@given(st.floats(0, 1000), st.integers(1, 100))
+def test_more_costly_validations_are_rarer(cost, per_epoch):
+    every = epochs_between_validations(Schedule(iterations=400 * per_epoch, outer_batch=1), per_epoch, 30, cost)
+    assert every * per_epoch >= 2 * cost and (every <= max(5, 100) or (every - 1) * per_epoch < 2 * cost)
 
 
 def test_more_or_fewer_validations_may_be_asked_for(bars, validations):
