@@ -72,6 +72,7 @@ def test_the_best_labels_of_an_interrupted_run_are_kept_and_marked(call, bars_np
     assert f"interrupted at iteration {done} of 300" in re.sub(r"<!--|-->", "", (tmp_path / "out.svg").read_text())
 
 
+@pytest.mark.slow
 def test_an_older_file_is_not_replaced_by_labels_of_an_interrupted_run(call, bars_npz, tmp_path):
     (tmp_path / "out.safetensors").write_text("older")
     arguments = learn(bars_npz, "out.safetensors", "--quiet", "--checkpoint", "kept", "--with-images", iterations=300)
@@ -100,6 +101,7 @@ def test_an_interrupted_test_ends_at_once(call, labels_file, tmp_path, name):
     assert bomb(call, "evaluate", labels_file, *how, at=50, name=name) == (130, "", ["error: interrupted"])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(call, bars_npz, environment, tmp_path):
     arguments = learn(bars_npz, "stopped.safetensors", iterations=150)
     how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -183,10 +185,10 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIO
 
 
 @pytest.mark.parametrize(
-    ("verb", "said"), [("evaluate", r"[\d.]+ \\xb1 0\.0 % \("), ("help", r"Usage: "), ("datasets", "digits ")], indirect=["verb"]
+    ("verb", "said"), [("baseline", r"[\d.]+ \\xb1 0\.0 % \("), ("help", r"Usage: "), ("datasets", "digits ")], indirect=["verb"]
 )
 def test_a_locale_without_unicode_shows_escapes(call, verb, said):
-    status, out, err = call(*[word for word in verb if word != "--json"], "--quiet"[: 7 * ("evaluate" in verb)] or "-h", **ASCII)
+    status, out, err = call(*verb, **ASCII)
     assert status == 0 and re.search(said, out), err
 
 
@@ -200,16 +202,19 @@ def test_a_name_that_is_no_unicode_is_no_error(call, bars_npz, tmp_path):
 # Environments
 
 
+@pytest.mark.slow
 def test_without_a_home_and_with_no_cache_to_write_to_all_is_well(call, bars_npz, tmp_path):
     nowhere = {name: "/proc/nowhere" for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")}
     how = {"without": ("HOME", "USER", "LOGNAME", "LABELDISTILL_DATA"), **nowhere}
-    assert call(*learn(bars_npz, "out.safetensors", "--quiet"), **how)[::2] == (0, [])
+    status, _, err = call(*learn(bars_npz, "out.safetensors", "--quiet"), **how)
+    assert status == 0 and all(re.match("mkdir -p failed|Matplotlib created a temporary", line) for line in err)  # its own words
     assert call("show", "out.safetensors", "--out", "out.png", **how)[0] == 0
     status, _, err = call("distill", "ridge", "--target", "mnist", "--out", "new.safetensors", "--quiet", **how)
-    assert status == 2 and len(err) == 1 and "expected /proc/nowhere/labeldistill/MNIST" in err[0]
+    assert status == 2 and err[-1].startswith("error: ") and "expected /proc/nowhere/labeldistill/MNIST" in err[-1]
     assert names(tmp_path) == ["out.png", "out.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_home_of_nobody_is_refused(call, tmp_path):
     status, _, err = call("datasets", "--data-root", "~no-such-user/x")
     assert (status, err) == (2, ["error: --data-root '~no-such-user/x': there is no such home folder; expected a folder"])
