@@ -607,6 +607,14 @@ def secluded() -> Iterator[Materials]:
             os.environ.update(before)
 
 
+def describe(error: BaseException) -> Iterator[str]:
+    "What was wrong, where, and for which input."
+    for one in getattr(error, "exceptions", [error]):
+        place = traceback.extract_tb(one.__traceback__)[-1]
+        yield f"{type(one).__name__}: {str(one)[:500]} ({place.filename}:{place.lineno})"
+        yield from (note[:2000] for note in getattr(one, "__notes__", []))
+
+
 def fuzz(minutes: float, names: list[str]) -> int:
     "Rounds of all targets until the time is over; the status is 1 if anything was wrong."
     torch.set_num_threads(1)
@@ -617,9 +625,9 @@ def fuzz(minutes: float, names: list[str]) -> int:
             for name in names or TARGETS:
                 try:
                     counts += Counter({(name, outcome): n for outcome, n in run(name, at, 20, number).items()})
-                except (Exception, SystemExit):
+                except (Exception, SystemExit) as error:
                     wrong[name] += 1
-                    print(f"{name}, seed {number}: {traceback.format_exc(limit=-3)}", flush=True)
+                    print(f"{name}, seed {number}", *describe(error), sep="\n", flush=True)
             number += 1
     for name in names or TARGETS:
         refusals, accepted = counts[name, "refused"], counts[name, "accepted"]
