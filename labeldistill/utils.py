@@ -29,8 +29,9 @@ class InputError(ValueError):
 
 # %% ../nbs/core/00_utils.ipynb #0d4ea0d8
 def first_line(error: BaseException) -> str:
-    "The first line of an error's message, or the name of its type if it has none."
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    "The first line of an error's message, cut after 300 letters, or the name of its type if it has none."
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:300]}..."  # NumPy's may hold a whole file
 
 # %% ../nbs/core/00_utils.ipynb #76d3029a
 _NO_MEMORY = re.compile("(out of|not enough) memory|(can't|cannot) allocate|bad_alloc|alloc_failed|failed to map", re.I)

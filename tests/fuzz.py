@@ -322,26 +322,26 @@ def rewritten(whole: Path, key: str, changes: list, tensor: tuple | None, path: 
     save_file(tensors, path, metadata | {key: json.dumps(facts)})
 
 
-def use_labels(path: Path, folder: Path) -> None:
+def use_labels(path: Path, folder: Path, target: Path) -> None:
     "What is done with labels that are accepted."
     labels = load_distilled(path)
     assert len(repr(labels)) < 5000 and labels.labels.isfinite().all()
     labels.save(folder / "again.safetensors")
     assert torch.equal(load_distilled(folder / "again.safetensors").labels, labels.labels)
-    found = evaluate(labels, models=1, student=Student(steps=1), **PLAIN, **ONE)
+    found = evaluate(labels, target, models=1, student=Student(steps=1), **PLAIN, **ONE)
     assert 0 <= found.accuracy_mean <= 100 and len(str(found).splitlines()) == 1
 
 
 def of_artifact_bytes(at: Materials, folder: Path, edits: list) -> bool:
     "Artifacts with bytes that are not as they were."
     (folder / "labels.safetensors").write_bytes(edited(at.labels.read_bytes(), edits))
-    return refused(lambda: use_labels(folder / "labels.safetensors", folder))
+    return refused(lambda: use_labels(folder / "labels.safetensors", folder, at.npz))
 
 
 def of_artifacts(at: Materials, folder: Path, changes: list, tensor: tuple | None) -> bool:
     "Artifacts with other facts or another tensor."
     rewritten(at.labels, "labeldistill", changes, tensor, folder / "labels.safetensors")
-    return refused(lambda: use_labels(folder / "labels.safetensors", folder))
+    return refused(lambda: use_labels(folder / "labels.safetensors", folder, at.npz))
 
 
 def resume(at: Materials, folder: Path) -> bool:
@@ -411,7 +411,7 @@ USUAL = {  # commands that would succeed
     "--experts 1 --trajectory-iterations 2 --trajectory-every 1 --segment 1 --out out.safetensors",
     "expert": "distill expert --target bars.npz --base-examples 3 --steps 2 --expert-iterations 2 --expert-temperature 1 "
     "--out out.safetensors",
-    "evaluate": "evaluate labels.safetensors --models 1 --steps 1",
+    "evaluate": "evaluate labels.safetensors --target bars.npz --models 1 --steps 1",
     "baseline": "baseline --target bars.npz --base-examples 6 --models 1 --steps 1",
     "train-full": "train-full --target bars.npz --epochs 1",
     "show": "show labels.safetensors --out out.png",
@@ -537,7 +537,8 @@ def of_commands(at: Materials, folder: Path, words: list[str]) -> bool:
     finally:
         os.chdir(here)
         sys.path[:] = path
-        assert dict(os.environ) == environment
+        os.environ.clear()
+        os.environ.update(environment)
     return judged(words, status, out.getvalue(), err.getvalue(), folder, before)
 
 
@@ -607,6 +608,14 @@ def secluded() -> Iterator[Materials]:
             os.environ.update(before)
 
 
+def describe(error: BaseException) -> Iterator[str]:
+    "What was wrong, where, and for which input."
+    for one in getattr(error, "exceptions", [error]):
+        place = traceback.extract_tb(one.__traceback__)[-1]
+        yield f"{type(one).__name__}: {str(one)[:500]} ({place.filename}:{place.lineno})"
+        yield from (note[:2000] for note in getattr(one, "__notes__", []))
+
+
 def fuzz(minutes: float, names: list[str]) -> int:
     "Rounds of all targets until the time is over; the status is 1 if anything was wrong."
     torch.set_num_threads(1)
@@ -617,9 +626,9 @@ def fuzz(minutes: float, names: list[str]) -> int:
             for name in names or TARGETS:
                 try:
                     counts += Counter({(name, outcome): n for outcome, n in run(name, at, 20, number).items()})
-                except (Exception, SystemExit):
+                except (Exception, SystemExit) as error:
                     wrong[name] += 1
-                    print(f"{name}, seed {number}: {traceback.format_exc(limit=-3)}", flush=True)
+                    print(f"{name}, seed {number}", *describe(error), sep="\n", flush=True)
             number += 1
     for name in names or TARGETS:
         refusals, accepted = counts[name, "refused"], counts[name, "accepted"]

@@ -1055,7 +1055,7 @@ def run_tests(folder: Path, tests: list[str]) -> None:
     ]
     os.environ["PYTHONPATH"] = str(folder)
     os.setsid()  # so that what the tests start ends with them
-    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:randomly"]
     sys.exit(int(pytest.main([*options, *(f"tests/{test}" for test in tests)], plugins=[Unshrunk()])))
 
 

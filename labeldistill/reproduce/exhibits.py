@@ -256,6 +256,7 @@ def all_runs(
     return list(found)
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #17eee1e6
+import os
 from pathlib import Path
 
 from ..config import Task
@@ -271,7 +272,7 @@ def _look_at(target: str, image_size: int | None, channels: int | None) -> tuple
         known = KNOWN[target]
         return target, known.classes, *known.shape[:2]
     dataset = open_dataset("target", target, Task(target, image_size=image_size, channels=channels))
-    path = Path(target).expanduser().resolve()
+    path = Path(os.path.expanduser(target)).resolve()  # the home of nobody stays as it is
     return str(path) if path.exists() else target, len(dataset.classes), *dataset.images.shape[1:3]
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #e93d88f5

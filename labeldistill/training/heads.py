@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..config import Ridge
+from ..config import Ridge, settings_from_json
 from ..networks.compute import PLAIN, Computation
 from ..networks.functional import Functional, differentiate, flat_parameters
 from ..networks.network import Network
@@ -124,6 +124,8 @@ def make_head(
     computation: Computation = PLAIN,
     ridge: Mapping[str, Any] | None = None,  # fields of the ridge method, if the labels are made with it
 ) -> Head:
-    "A head of that kind. A ridge head has the numbers of the ridge method, or else the paper's."
-    own = {name: x for name, x in (ridge or {}).items() if name in ("lam", "pseudo_step", "scale_lr")}
+    "A head of that kind. A ridge head has the numbers of the ridge method, or else the paper's. Raises `InputError`."
+    names = ("lam", "pseudo_step", "scale_lr")
+    checked = settings_from_json(Ridge, {name: x for name, x in (ridge or {}).items() if name in names})  # a file's, perhaps
+    own = {name: getattr(checked, name) for name in names}
     return HEADS[kind](network, device, computation, **(own if kind == "ridge" else {}))

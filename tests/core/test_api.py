@@ -282,6 +282,13 @@ def test_other_numbers_of_the_ridge_layer_make_other_students(bars_npz):
     assert [(head.lam, head.pseudo_step, head.scale_lr) for head in heads] == [(1.0, 0.01, 0.01), (30.0, 0.5, 0.1)]
 
 
+@pytest.mark.parametrize("number", [None, "1", 0, [1.0]], ids=repr)
+def test_numbers_of_the_ridge_layer_that_are_none_are_refused(bars_npz, number):
+    learned = replace(quick(6, target=bars_npz, iterations=1), method={"ridge": {"lam": number}})
+    with pytest.raises(InputError, match="--lam"):
+        evaluate(learned, models=1, student=Student(steps=3), **CPU)
+
+
 # Seeds and selection
 
 

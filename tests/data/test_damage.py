@@ -59,6 +59,14 @@ def test_broken_archives_are_one_line(tmp_path, images, patch, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_said_of_a_broken_header_is_short(tmp_path):
+    header = b"r" + WHOLE[10:].replace(b"\n", b" ") * 5  # longer than it was: NumPy's message quotes all of it
+    raw = b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + header
+    with pytest.raises(InputError, match="Cannot parse header") as caught:
+        load(archive(tmp_path / "own.npz", raw))
+    assert len(str(caught.value)) < 600
+
+
 def test_an_archive_that_would_grow_beyond_what_compression_can_do_is_not_unpacked(tmp_path):
     path = archive(tmp_path / "own.npz", WHOLE, compression=zipfile.ZIP_DEFLATED)
     raw = bytearray(path.read_bytes())
