@@ -358,7 +358,7 @@ EXPERTS = [
 LOOP = [
     *rows(
         "methods/loop.py",
-        "methods/test_loop.py::test_the_labels_with_the_best_validation_are_kept",
+        "methods/test_loop.py::test_worse_labels_are_never_kept_however_close_and_ties_go_to_the_later",
         {
             "best-labels-tolerance": (
                 "if accuracy >= progress.best.accuracy:",
@@ -453,7 +453,7 @@ LOOP = [
     ),
     *rows(
         "utils.py",
-        "core/test_artifact.py::test_a_failing_write_leaves_the_old_file_and_nothing_else",
+        "test_killed.py::test_whoever_has_the_old_file_open_reads_it_to_its_end",
         {
             "replace-is-a-copy": (
                 "os.replace(part, path)",
