@@ -236,14 +236,14 @@ def labels_of_experts(bars_npz, few_steps):
     return quick(bars_npz, ensemble=2)
 
 
-def test_experts_labels_are_distilled_data_that_can_be_saved_and_tested(labels_of_experts, tmp_path):
+def test_experts_labels_are_distilled_data_that_can_be_saved_and_tested(labels_of_experts, bars_npz, tmp_path):
     learned = labels_of_experts
     learned.save(tmp_path / "labels.safetensors")
     read = load_distilled(tmp_path / "labels.safetensors")
     assert torch.equal(read.labels, learned.labels) and read.settings == learned.settings
     assert (read.method_name, read.student.head, read.student.optimizer, read.rates) == ("expert", "linear", "adam", ())
     torch.testing.assert_close(read.labels.sum(1), torch.ones(6))
-    found = evaluate(read, network=read.network, models=2, compute=CPU, progress=False)
+    found = evaluate(read, bars_npz, network=read.network, models=2, compute=CPU, progress=False)
     assert found.accuracy_mean > 60 and found.steps == read.student.steps in (10, 30, 60)
 
 
