@@ -15,6 +15,13 @@ import torch
 from labeldistill import load_distilled
 
 COMMAND = Path(sys.executable).with_name("labeldistill")
+
+
+def first_quickly(*values):
+    "Values to test with, of which all but the first are slow: each starts a process of its own."
+    return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
+
+
 TEST = ["--models", "1", "--steps", "2", "--device", "cpu"]
 
 
@@ -55,7 +62,7 @@ def bomb(call, *arguments, at, name="SIGINT"):
     return call(*arguments, BOMB_CALL=str(at), BOMB_SIGNAL=name)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", first_quickly("SIGINT", "SIGTERM"))
 def test_the_best_labels_of_an_interrupted_run_are_kept_and_marked(call, bars_npz, tmp_path, name, command):
     arguments = learn(bars_npz, "out.safetensors", "--quiet", iterations=300, network="exploding")
     status, out, err = bomb(call, *arguments, at=330, name=name)  # a hundred iterations, a student, some iterations
@@ -68,7 +75,7 @@ def test_the_best_labels_of_an_interrupted_run_are_kept_and_marked(call, bars_np
     assert kept.settings["interrupted at iteration"] == int(done) == len(kept.curve) and 100 < int(done) < 300
     assert kept.settings["best iteration"] == 100 and f"{kept.validation_accuracy:.2f}" == accuracy
     assert repr(kept).endswith(f"interrupted at iteration {done} of 300)")
-    assert command("show", tmp_path / "out.safetensors", "--out", tmp_path / "out.svg").status == 0
+    assert command("show", tmp_path / "out.safetensors", "--source", bars_npz, "--out", tmp_path / "out.svg").status == 0
     assert f"interrupted at iteration {done} of 300" in re.sub(r"<!--|-->", "", (tmp_path / "out.svg").read_text())
 
 
@@ -95,9 +102,22 @@ def test_nothing_is_kept_before_the_first_validation(call, bars_npz, tmp_path, o
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_test_ends_at_once(call, labels_file, tmp_path, name):
-    how = ["--network", "user_networks:exploding", "--device", "cpu", "--models", 2, "--steps", 10**7, "--quiet", "--no-compile"]
+@pytest.mark.parametrize("name", first_quickly("SIGINT", "SIGTERM"))
+def test_an_interrupted_test_ends_at_once(call, labels_file, bars_npz, tmp_path, name):
+    how = [
+        "--target",
+        bars_npz,
+        "--network",
+        "user_networks:exploding",
+        "--device",
+        "cpu",
+        "--models",
+        2,
+        "--steps",
+        10**7,
+        "--quiet",
+        "--no-compile",
+    ]
     assert bomb(call, "evaluate", labels_file, *how, at=50, name=name) == (130, "", ["error: interrupted"])
 
 
@@ -124,12 +144,14 @@ def no_room(size=1000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("verb", ["distill", "checkpoint", "show"])
+@pytest.mark.parametrize("verb", first_quickly("distill", "checkpoint", "show"))
 def test_a_full_disk_is_said_in_one_line_and_leaves_what_was_there(call, bars_npz, labels_file, tmp_path, verb):
     out = tmp_path / ("out.png" if verb == "show" else "out.safetensors")
     out.write_text("older")
     kept = ["--checkpoint", "kept"] if verb == "checkpoint" else []
-    arguments = ["show", labels_file, "--out", out] if verb == "show" else learn(bars_npz, out, "--quiet", *kept)
+    arguments = (
+        ["show", labels_file, "--source", bars_npz, "--out", out] if verb == "show" else learn(bars_npz, out, "--quiet", *kept)
+    )
     status, said, err = call(*arguments, prepare=no_room)
     path = "kept/checkpoint.safetensors" if kept else out
     assert (status, said, err) == (2, "", [f"error: '{path}' cannot be written (File too large)"])
@@ -142,8 +164,8 @@ VERBS = {
     "datasets": ["datasets"],
     "help": ["distill", "ridge", "--help"],
     "version": ["--version"],
-    "show": ["show", "LABELS", "--out", "out.png"],
-    "evaluate": ["evaluate", "LABELS", *TEST, "--json"],
+    "show": ["show", "LABELS", "--source", "DATA", "--out", "out.png"],
+    "evaluate": ["evaluate", "LABELS", "--target", "DATA", *TEST, "--json"],
     "baseline": ["baseline", "--target", "DATA", "--base-examples", "6", *TEST],
     "train-full": ["train-full", "--target", "DATA", "--epochs", "1", "--device", "cpu"],
     "distill": learn("DATA", "out.safetensors"),
@@ -155,7 +177,7 @@ def verb(request, labels_file, bars_npz):
     return [{"LABELS": labels_file, "DATA": bars_npz}.get(word, word) for word in VERBS[request.param]]
 
 
-@pytest.mark.parametrize("verb", VERBS, indirect=True)
+@pytest.mark.parametrize("verb", first_quickly(*VERBS), indirect=True)
 def test_output_that_nobody_reads_is_no_error(call, verb, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
@@ -167,14 +189,14 @@ def test_output_that_nobody_reads_is_no_error(call, verb, tmp_path):
         assert load_distilled(tmp_path / "out.safetensors").labels.shape == (6, 3)
 
 
-@pytest.mark.parametrize("verb", ["version", "datasets", "evaluate"], indirect=True)
+@pytest.mark.parametrize("verb", first_quickly("evaluate", "version", "datasets"), indirect=True)
 def test_output_that_does_not_fit_on_the_disk_is_said_in_one_line(call, verb):
     with open("/dev/full", "w") as full:
         status, _, err = call(*verb, stdout=full)
     assert status == 2 and err[-1] == "error: [Errno 28] No space left on device"
 
 
-@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("closed", first_quickly((0, 1, 2), (1,), (2,)), ids=str)
 def test_closed_streams_are_no_error_and_no_file_takes_their_place(call, bars_npz, tmp_path, closed):
     status, _, _ = call(*learn(bars_npz, "out.safetensors"), prepare=lambda: [os.close(number) for number in closed])
     assert status == 0 and names(tmp_path) == ["out.safetensors"]
@@ -208,7 +230,7 @@ def test_without_a_home_and_with_no_cache_to_write_to_all_is_well(call, bars_npz
     how = {"without": ("HOME", "USER", "LOGNAME", "LABELDISTILL_DATA"), **nowhere}
     status, _, err = call(*learn(bars_npz, "out.safetensors", "--quiet"), **how)
     assert status == 0 and all(re.match("mkdir -p failed|Matplotlib created a temporary", line) for line in err)  # its own words
-    assert call("show", "out.safetensors", "--out", "out.png", **how)[0] == 0
+    assert call("show", "out.safetensors", "--source", bars_npz, "--out", "out.png", **how)[0] == 0
     status, _, err = call("distill", "ridge", "--target", "mnist", "--out", "new.safetensors", "--quiet", **how)
     assert status == 2 and err[-1].startswith("error: ") and "expected /proc/nowhere/labeldistill/MNIST" in err[-1]
     assert names(tmp_path) == ["out.png", "out.safetensors"]
