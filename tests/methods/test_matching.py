@@ -151,7 +151,7 @@ class Stop(Exception):
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(bars, tmp_path):
-    options = {"iterations": 60, "outer_batch": 84, "checkpoint": tmp_path / "kept"}
+    options = {"iterations": 60, "outer_batch": 84, "checkpoint": tmp_path / "kept", "student": Student(steps=5)}
     whole, seen = quick(bars, 6, **(options | {"checkpoint": None})), []
 
     def mortal(event):

@@ -180,7 +180,7 @@ def test_labels_begin_as_told_and_zeros_become_small(bars):
 
 def quick(target, source=None, base_seed=None, seed=7, iterations=6, outer_batch=32, validate_every=None, **options):
     "Labels of a short run; other options that `distill` has are its own, the rest are the method's."
-    own = {name: options.pop(name) for name in ("checkpoint", "resume", "callback") if name in options}
+    own = {name: options.pop(name) for name in ("checkpoint", "resume", "callback", "student") if name in options}
     task = Task(target, COUNT, source=source, base_seed=base_seed, network=user_networks.plain)
     method = Unrolled(**{"window": WINDOW} | options)
     schedule = Schedule(iterations=iterations, outer_batch=outer_batch, validate_every=validate_every)
@@ -230,7 +230,7 @@ def test_labels_begin_where_experts_end(bars):
 
 def test_a_window_counts_as_its_steps_when_validations_are_spaced(bars):
     seen = []
-    quick(bars, iterations=15, outer_batch=42, window=25, callback=seen.append)  # two iterations an epoch
+    quick(bars, iterations=15, outer_batch=42, window=25, student=Student(steps=5), callback=seen.append)  # two an epoch
     assert [event.iteration for event in seen] == [4, 8, 12, 15]
 
 
