@@ -43,7 +43,7 @@ def _demand(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("labeldistill.")] or frames
     asked = re.search(r"allocate ([\d.]+) ?(\w*B\b|bytes)", str(error))
-    size = asked and (f"{int(asked[1]) / 2**20:,.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}")
+    size = asked and (f"{float(asked[1]) / 2**20:,.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}")
     name = f"{ours[-1].f_globals['__name__']}.{ours[-1].f_code.co_qualname}".split(".<")[0]
     return f"{name} asked for {size or 'more than there is'}"
 
@@ -80,9 +80,9 @@ def clear_stale(folder: Path) -> None:
     "Remove the temporary files of killed processes: of this machine's that are gone, of others' after a day."
     for part in folder.glob(".*.*.*.part"):
         *_, machine, process, _ = part.name.split(".")
-        with suppress(OSError, OverflowError):  # another process was faster
-            here = machine == _MACHINE and process.isdigit() and os.name == "posix"
-            if not _is_running(int(process)) if here else time.time() - part.stat().st_mtime > 86_400:
+        with suppress(OSError, OverflowError, ValueError):  # another process was faster, or it is no file of ours
+            number, here = int(process), machine == _MACHINE and os.name == "posix"
+            if not _is_running(number) if here else time.time() - part.stat().st_mtime > 86_400:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 # %% ../nbs/core/00_utils.ipynb #1d06e2e6
