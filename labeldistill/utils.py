@@ -81,7 +81,7 @@ def clear_stale(folder: Path) -> None:
     for part in folder.glob(".*.*.*.part"):
         *_, machine, process, _ = part.name.split(".")
         with suppress(OSError, OverflowError):  # another process was faster
-            here = machine == _MACHINE and process.isdigit() and os.name == "posix"
+            here = machine == _MACHINE and process.isdecimal() and os.name == "posix"
             if not _is_running(int(process)) if here else time.time() - part.stat().st_mtime > 86_400:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 

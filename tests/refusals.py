@@ -140,9 +140,10 @@ NETWORKS = {
         "user_networks:not_callable_dimensions",
         r"missing 1 .*; expected a factory as in def network\(channels",
     ),
+    "one module each time": ("user_networks:always_the_same", "same module twice; expected a new one, or the module itself"),
     "a module that cannot start afresh": (
         "user_networks:STUCK",
-        r"its Parameters '1' has no reset_parameters\(\); expected a factory",
+        r"its parameter '1.scale' is set by no reset_parameters\(\); expected a factory",
     ),
 }
 NETWORK = {name: ({"network": network}, message) for name, (network, message) in NETWORKS.items()} | {

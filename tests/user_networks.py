@@ -138,6 +138,10 @@ MODULE = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool
 STUCK = nn.Sequential(nn.Flatten(), Parameters(1), nn.LazyLinear(3))
 
 
+def always_the_same(channels, image_size, classes):
+    return MODULE
+
+
 class Stubborn(nn.Module):
     "Makes float32 numbers of its own."
 

@@ -223,8 +223,9 @@ def validation_cost(task: LoadedTask, distiller: Distiller) -> float:
     if task.student.steps or distiller.learns_rates or distiller.resets.training_steps(distiller.resets.init()) is not None:
         return 0.0
     looks, inner = candidate_steps(task.count), (distiller.inner_steps or 1) * distiller.inner_batch
+    outer = min(task.schedule.outer_batch, len(task.train.images))
     passes = _STEP * looks[-1] * distiller.inner_batch + len(looks) * len(task.validation.images)
-    return passes / (_STEP * task.schedule.outer_batch + _STEP_LOOKED_THROUGH * inner)
+    return passes / (_STEP * outer + _STEP_LOOKED_THROUGH * inner)
 
 # %% ../../nbs/methods/12_loop.ipynb #2fcd45be
 def epochs_between_validations(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -84,18 +85,18 @@ class Reinitialized:
 
     module: nn.Module
 
-    def __post_init__(self):
-        for name, layer in self.module.named_modules():
-            if any(p.requires_grad for p in layer.parameters(recurse=False)) and not _reset_of(layer):
-                what = f"its {type(layer).__name__}{name and f' {name!r}'} has no reset_parameters()"
-                raise InputError(f"--network '{name_of(self.module)}': {what}; expected {FACTORY}")
-
     def __call__(self) -> nn.Module:
         module = deepcopy(self.module)
+        for parameter in (p for p in module.parameters() if p.requires_grad):
+            parameter.detach().fill_(nan)
         for layer in reversed([*module.modules()]):
-            own = [*layer.parameters(recurse=False)]
-            if (reset := _reset_of(layer)) and (not own or any(p.requires_grad for p in own)):
+            own, inside = ([p.requires_grad for p in layer.parameters(recurse=deep)] for deep in (False, True))
+            if (reset := _reset_of(layer)) and (any(own) if own else all(inside)):
                 reset()
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and parameter.isnan().any():
+                what = f"its parameter '{name}' is set by no reset_parameters()"
+                raise InputError(f"--network '{name_of(self.module)}': {what}; expected {FACTORY}")
         return module
 
 # %% ../../nbs/networks/02_network.ipynb #41b1bef0
@@ -137,13 +138,14 @@ def _ends(
     names: list[str],  # dotted names of layers
 ) -> list[str]:
     "Those of some layers whose output is the module's own."
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Any] = {}
     note = lambda name: lambda layer, inputs, output: outputs.update({name: output})  # noqa: E731
     hooks = [module.get_submodule(name).register_forward_hook(note(name)) for name in names]
     logits = module.eval()(images)
     for hook in hooks:
         hook.remove()
-    return [name for name, output in outputs.items() if output.data_ptr() == logits.data_ptr()]
+    tensors = {name: output for name, output in outputs.items() if isinstance(output, Tensor)}  # a layer of yours may add more
+    return [name for name, output in tensors.items() if output.data_ptr() == logits.data_ptr()]
 
 # %% ../../nbs/networks/02_network.ipynb #32e419e4
 def without_layer(
@@ -170,7 +172,7 @@ def _find_last_layer(
         expected = (len(images), module.get_submodule(found).in_features)
         try:
             shape = tuple(without_layer(deepcopy(module), found)(images).shape)
-        except (RuntimeError, AttributeError) as error:  # the module asks the layer for more than its output
+        except Exception as error:  # whatever the module asks of the layer and its output
             shape = first_line(error)
         if shape == expected:
             return found
@@ -255,7 +257,10 @@ def _try_network(recipe: Network) -> Network:
             if isinstance(recipe.factory, Reinitialized):
                 _materialize(recipe.factory.module, recipe.blank_images())  # a lazy module cannot always be copied
             recipe = replace(recipe, arguments=_arguments(recipe.factory, *size[:2], recipe.classes))
-        return _measure(recipe, recipe.build(seed=0))
+        module, other = recipe.build(seed=0), recipe.build(seed=1)
+        if module is other:
+            raise InputError(f"--network '{recipe.name}' gives the same module twice; expected a new one, or the module itself")
+        return _measure(recipe, module)
     except InputError:
         raise
     except Exception as error:  # whatever the user's module does

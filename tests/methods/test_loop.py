@@ -222,6 +222,8 @@ def test_validation_takes_at_most_a_third_of_the_passes(bars, validations, outer
     assert cost > 1 and validations[-1] == 120
     assert all(after - before >= 2 * cost for before, after in pairwise([0, *validations[:-1]]))
     assert validation_cost(*tiny_task(bars, 3, method, student=Student(steps=5))) == 0.0
+    costs = [validation_cost(*tiny_task(bars, 3, method, Schedule(iterations=9, outer_batch=size))) for size in (84, 1024)]
+    assert costs[0] == costs[1]  # an iteration has no more images than there are
     for name in PAPER:  # T_i is counted on the way
         assert validation_cost(*tiny_task(bars, 3, PAPER[name])) == 0.0
 

@@ -208,6 +208,38 @@ def test_frozen_layers_of_a_module_stay():
     assert torch.equal(built[1].weight, given[1].weight) and not torch.equal(built[2].weight, given[2].weight)
 
 
+def test_frozen_layers_stay_whatever_holds_them():
+    class Body(nn.Sequential):
+        def reset_parameters(self):
+            for layer in self:
+                layer.reset_parameters()
+
+    given = nn.Sequential(nn.Flatten(), Body(nn.Linear(192, 8), nn.Linear(8, 8)).requires_grad_(False), nn.Linear(8, 3))
+    built = make_network(given, 3, 8, 3).build(5)
+    assert all(torch.equal(a, b) for a, b in zip(built[1].parameters(), given[1].parameters(), strict=True))
+
+
+class Scaled(nn.Linear):
+    "Has a parameter that `reset_parameters` does not know."
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+
+@pytest.mark.parametrize(
+    ("make", "left"), [(Scaled, "1.gain"), (lambda *sizes: nn.utils.spectral_norm(nn.Linear(*sizes)), "1.weight_orig")]
+)
+def test_a_module_that_would_not_start_afresh_is_refused(make, left):
+    given = nn.Sequential(nn.Flatten(), make(192, 8), nn.Linear(8, 3))
+    with pytest.raises(InputError, match=rf"its parameter '{left}' is set by no reset_parameters\(\); expected a factory as in"):
+        make_network(given, 3, 8, 3)
+    assert all(parameter.isfinite().all() for parameter in given.parameters())
+
+
 def test_attention_starts_with_the_biases_of_its_constructor():
     encoder = nn.TransformerEncoderLayer(8, 2, 16)
     nn.init.ones_(encoder.self_attn.out_proj.bias)
@@ -260,6 +292,51 @@ def test_a_named_layer_must_leave_features():
     with pytest.raises(InputError, match=r"--last-layer 'other': without it the network gives \(2, 3\); expected"):
         make_network(user_networks.TwoHeads, 3, 8, 3, last_layer="other")
     assert make_network(Asks, 3, 8, 3).last_layer is None
+
+
+class Pair(nn.Linear):
+    "Answers with more than its output."
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Times(nn.Linear):
+    "Asks for more than its input."
+
+    def forward(self, x, factor):
+        return super().forward(x) * factor
+
+
+class Answers(user_networks.TwoHeads):
+    "Has a head of another kind, and is particular about its output."
+
+    def __init__(self, head, call):
+        super().__init__(3, 8, 3)
+        self.head, self.call = head(12, 3), call
+        del self.other
+
+    def forward(self, x):
+        logits = self.call(self.head, self.body(x))
+        assert logits.shape[1] == 3, "three"
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("head", "call"),
+    [
+        (Pair, lambda head, x: head(x)[0]),
+        (Times, lambda head, x: head(x, 2)),
+        (nn.Linear, lambda head, x: head(x)),
+    ],
+)
+def test_a_layer_that_cannot_be_taken_away_is_no_last_layer(head, call):
+    def factory():
+        return Answers(head, call)
+
+    assert make_network(factory, 3, 8, 3).last_layer is None
+    with pytest.raises(InputError, match=r"--last-layer 'head': without it the network gives .*; expected features"):
+        make_network(factory, 3, 8, 3, last_layer="head")
 
 
 def test_outputs_that_hold_no_logits_are_refused():
