@@ -261,6 +261,8 @@ def _check_facts(distilled: DistilledDataset) -> None:
         raise ValueError("validation accuracy")
     if not all(type(iteration) is int and iteration >= 0 for iteration in resets) or type(distilled.settings) is not dict:
         raise ValueError("resets or settings")
+    if not all(type(distilled.settings.get(name, 0)) is int for name in ("iterations", "interrupted at iteration")):
+        raise ValueError("iterations")
     if distilled.init not in INITS:
         raise ValueError("initialization")
     for data in (distilled.source, distilled.target):

@@ -43,7 +43,7 @@ def _demand(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("labeldistill.")] or frames
     asked = re.search(r"allocate ([\d.]+) ?(\w*B\b|bytes)", str(error))
-    size = asked and (f"{int(asked[1]) / 2**20:,.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}")
+    size = asked and (f"{float(asked[1]) / 2**20:,.0f} MiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}")
     name = f"{ours[-1].f_globals['__name__']}.{ours[-1].f_code.co_qualname}".split(".<")[0]
     return f"{name} asked for {size or 'more than there is'}"
 

@@ -307,6 +307,10 @@ def with_student(what, **fields):
         with_fact("no examples in a step", "inner_batch", 0),
         with_fact("normalisation of another number of channels", "normalisation", [[0.5, 0.5], [0.2, 0.2]]),
         with_fact("normalisation that is no number", "normalisation", [[float("nan")], [0.2]]),
+        pytest.param(lambda tensors, facts: facts["settings"].update(iterations=[1] * 9), id="iterations that are a list"),
+        pytest.param(
+            lambda tensors, facts: facts["settings"].update({"interrupted at iteration": {"a": 1}}), id="an interruption nowhere"
+        ),
         pytest.param(lambda tensors, facts: facts["target"].update(name=5), id="a target whose name is a number"),
         pytest.param(lambda tensors, facts: facts["source"].update(image_size="x"), id="a source whose size is text"),
     ],
