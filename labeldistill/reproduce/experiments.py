@@ -16,7 +16,7 @@ from ..analysis import gradient_variance
 from ..api import distill, evaluate, prepare, true_labels
 from ..artifact import DistilledDataset, load_distilled, resolve
 from ..config import Compute, Method, Schedule, Student, Task, method_from_json
-from ..methods.loop import epochs_between_validations
+from ..methods.loop import epochs_between_validations, validation_cost
 from .records import TestSettings
 from ..training.evaluation import Evaluation, mean_and_std
 from ..utils import InputError
@@ -182,12 +182,13 @@ TIMING = LEARNING | {"stretch": 5, "repeats": 3}
 
 def run_timing(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Minutes that the distillation would take on this machine, estimated from its first epochs. Raises `InputError`."
-    task, _ = prepare(**distill_arguments(spec, workspace.device))
+    task, distiller = prepare(**distill_arguments(spec, workspace.device))
     whole, computation, stretch, examples = task.schedule, task.computation._asdict(), spec["stretch"], len(task.split.train)
     if not whole.iterations:
         raise InputError(f"method '{next(iter(spec['method']))}': has no iterations to time")
     epochs = whole.iterations / -(-examples // whole.outer_batch)
-    every = min(epochs_between_validations(whole, examples), stretch)  # as the whole run has them, not the short ones
+    own = epochs_between_validations(whole, examples, distiller.inner_steps, validation_cost(task, distiller))
+    every = min(own, stretch)  # as the whole run has them, not the short ones
     compute = Compute(device=workspace.device, **computation)
 
     def act(count: int) -> float:
