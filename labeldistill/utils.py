@@ -80,9 +80,9 @@ def clear_stale(folder: Path) -> None:
     "Remove the temporary files of killed processes: of this machine's that are gone, of others' after a day."
     for part in folder.glob(".*.*.*.part"):
         *_, machine, process, _ = part.name.split(".")
-        with suppress(OSError, OverflowError):  # another process was faster
-            here = machine == _MACHINE and process.isdecimal() and os.name == "posix"
-            if not _is_running(int(process)) if here else time.time() - part.stat().st_mtime > 86_400:
+        with suppress(OSError, OverflowError, ValueError):  # another process was faster, or it is no file of ours
+            number, here = int(process), machine == _MACHINE and os.name == "posix"
+            if not _is_running(number) if here else time.time() - part.stat().st_mtime > 86_400:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 # %% ../nbs/core/00_utils.ipynb #1d06e2e6

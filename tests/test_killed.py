@@ -155,7 +155,10 @@ def test_only_what_killed_processes_left_is_cleared(tmp_path):
     cleared = [of(machine, gone), of("elsewhere", "17")]
     for path in kept + cleared:
         path.touch()
-    os.utime(cleared[1], (0, 0))
+    kept.append(of("elsewhere", "mp4"))  # a download of somebody else
+    kept[-1].touch()
+    for path in (cleared[1], kept[-1]):
+        os.utime(path, (0, 0))
     check_writable(tmp_path / "labels.safetensors")
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
