@@ -29,7 +29,7 @@ def find_root(
     named = root or os.environ.get("LABELDISTILL_DATA")
     home = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
     try:
-        return Path(named).expanduser() if named else Path(os.environ.get("XDG_CACHE_HOME", home)).expanduser() / "labeldistill"
+        return Path(named).expanduser() if named else Path(os.environ.get("XDG_CACHE_HOME") or home).expanduser() / "labeldistill"
     except RuntimeError as error:
         if named:
             raise InputError(f"--data-root '{named}': there is no such home folder; expected a folder") from error

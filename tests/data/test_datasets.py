@@ -17,6 +17,7 @@ from PIL import Image
 
 from labeldistill import load
 from labeldistill.data.base import choose_base, inner_batch_size
+from labeldistill.data.catalog import find_root
 from labeldistill.data.datasets import Dataset, normalisation, split
 from labeldistill.networks.compute import select_device
 from labeldistill.utils import InputError
@@ -523,6 +524,15 @@ def test_packed_files_in_mnists_format_are_unpacked_without_network(tmp_path, no
     sums = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in files]
     monkeypatch.setattr(torchvision.datasets.FashionMNIST, "resources", sums)
     assert np.array_equal(load("fashion_mnist", tmp_path).images[:120, 0].numpy(), train_x)
+
+
+def test_an_empty_variable_is_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("LABELDISTILL_DATA", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    usual = find_root()
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("LABELDISTILL_DATA", "")
+    assert find_root() == usual and usual.is_absolute()
 
 
 def test_the_data_root_is_taken_from_the_environment(tmp_path, monkeypatch, no_network):
