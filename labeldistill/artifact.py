@@ -56,7 +56,7 @@ def refer_to(dataset: Dataset) -> DataReference:
     _, channels, size, _ = dataset.images.shape
     return DataReference(dataset.name, dataset.sha256, size, dataset.classes, channels, dataset.raw)
 
-# %% ../nbs/core/03_artifact.ipynb #8e58f5f7
+# %% ../nbs/core/03_artifact.ipynb #072bbe46
 def resolve(
     reference: DataReference,
     root: str | Path | None = None,  # folder of downloaded data
@@ -68,7 +68,8 @@ def resolve(
         raise InputError("the labels were made for data in memory; expected these data again, as target or source")
     if not trusted and reference.name not in KNOWN:
         remark = "a place that a file names is not opened"
-        raise InputError(f"the labels' {option} is '{reference.name}': {remark}; give it with --{option} PLACE ({option}=...)")
+        python = "source=... or labels.with_images(PLACE)" if option == "source" else f"{option}=..."
+        raise InputError(f"the labels' {option} is '{reference.name}': {remark}; give it with --{option} PLACE ({python})")
     try:
         dataset = load(reference.name, root, reference.image_size, reference.channels)
     except InputError as error:

@@ -76,8 +76,9 @@ def test_no_place_is_opened_because_a_file_names_it(naming, planted, environment
         file = naming(name, f"{i}.safetensors")
         commands += [["evaluate", file], ["show", file, "--out", "a.png"], ["evaluate", file, "--target", "other.npz"]]
         remark = "a place that a file names is not opened; give it with"
-        for option in ("target", "source", "source"):
-            refused.append(f"error: the labels' {option} is '{name}': {remark} --{option} PLACE ({option}=...)")
+        source = "source=... or labels.with_images(PLACE)"
+        for option, python in (("target", "target=..."), ("source", source), ("source", source)):
+            refused.append(f"error: the labels' {option} is '{name}': {remark} --{option} PLACE ({python})")
     quick, own = ["--network", "user_networks:plain", "--quiet"], ["--target", bars_npz]
     commands += [
         ["distill", "ridge", *own, "--base-examples", 6, "--iterations", 1, "--init", file, "--out", "own.safetensors", *quick],

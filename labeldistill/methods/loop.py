@@ -214,18 +214,19 @@ def validate(
         callback(Event(iteration, accuracy, data.labels.cpu()))
     return progress
 
-# %% ../../nbs/methods/12_loop.ipynb #d2b621a2
+# %% ../../nbs/methods/12_loop.ipynb #37543989
 _STEP, _STEP_LOOKED_THROUGH = 3, 12  # passes of an image: forward and backward; the same and then a gradient of the gradient
+_LEAST_BATCH = 64  # a step on fewer images takes as long
 
 
 def validation_cost(task: LoadedTask, distiller: Distiller) -> float:
     "What a validation that finds the students' number of steps costs, in iterations; 0 for one that does not have to."
     if task.student.steps or distiller.learns_rates or distiller.resets.training_steps(distiller.resets.init()) is not None:
         return 0.0
-    looks, inner = candidate_steps(task.count), (distiller.inner_steps or 1) * distiller.inner_batch
+    looks, batch = candidate_steps(task.count), max(distiller.inner_batch, _LEAST_BATCH)
     outer = min(task.schedule.outer_batch, len(task.train.images))
-    passes = _STEP * looks[-1] * distiller.inner_batch + len(looks) * len(task.validation.images)
-    return passes / (_STEP * outer + _STEP_LOOKED_THROUGH * inner)
+    passes = _STEP * looks[-1] * batch + len(looks) * len(task.validation.images)
+    return passes / (_STEP * outer + _STEP_LOOKED_THROUGH * (distiller.inner_steps or 1) * batch)
 
 # %% ../../nbs/methods/12_loop.ipynb #2fcd45be
 def epochs_between_validations(

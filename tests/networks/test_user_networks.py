@@ -9,6 +9,7 @@ import torch
 import user_networks
 from helpers import CPU, naive_second_order, relative
 from torch import nn
+from torch.autograd.functional import jvp as reverse_jvp
 from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
@@ -27,7 +28,7 @@ from labeldistill import (
     true_labels,
 )
 from labeldistill import Task as LabelTask
-from labeldistill.methods.gradients import reverse_jvp, second_order_label_gradient
+from labeldistill.methods.gradients import second_order_label_gradient
 from labeldistill.networks.functional import Functional, flat_parameters, plain_attention
 from labeldistill.networks.network import Reinitialized, layer_table, make_network
 from labeldistill.utils import InputError
