@@ -643,7 +643,7 @@ ARTIFACTS = {
     "a place that only the file names": (
         {"target": None, "source": None},
         r"labels' (?P<it>target|source) is '.*bars\.npz': a place that a file names is not opened; "
-        r"give it with --(?P=it) PLACE \((?P=it)=\.\.\.\)$",
+        r"give it with --(?P=it) PLACE \((?P=it)=\.\.\.( or labels\.with_images\(PLACE\))?\)$",
     ),
     "another place than the labels' own": (
         {"source": "@changed.npz"},
