@@ -189,6 +189,7 @@ def test_output_that_nobody_reads_is_no_error(call, verb, tmp_path):
         assert load_distilled(tmp_path / "out.safetensors").labels.shape == (6, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", first_quickly("evaluate", "version", "datasets"), indirect=True)
 def test_output_that_does_not_fit_on_the_disk_is_said_in_one_line(call, verb):
     with open("/dev/full", "w") as full:
@@ -196,6 +197,7 @@ def test_output_that_does_not_fit_on_the_disk_is_said_in_one_line(call, verb):
     assert status == 2 and err[-1] == "error: [Errno 28] No space left on device"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", first_quickly((0, 1, 2), (1,), (2,)), ids=str)
 def test_closed_streams_are_no_error_and_no_file_takes_their_place(call, bars_npz, tmp_path, closed):
     status, _, _ = call(*learn(bars_npz, "out.safetensors"), prepare=lambda: [os.close(number) for number in closed])
@@ -206,6 +208,7 @@ def test_closed_streams_are_no_error_and_no_file_takes_their_place(call, bars_np
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "said"), [("baseline", r"[\d.]+ \\xb1 0\.0 % \("), ("help", r"Usage: "), ("datasets", "digits ")], indirect=["verb"]
 )
@@ -214,6 +217,7 @@ def test_a_locale_without_unicode_shows_escapes(call, verb, said):
     assert status == 0 and re.search(said, out), err
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_unicode_is_no_error(call, bars_npz, tmp_path):
     out = os.fsdecode(b"labels-\xff.safetensors")
     status, said, err = call(*learn(bars_npz, out, "--quiet"))
@@ -245,6 +249,7 @@ def test_the_home_of_nobody_is_refused(call, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_files_are_as_private_as_the_mask_says(call, bars_npz, tmp_path):
     assert call(*learn(bars_npz, "out.safetensors", "--checkpoint", "kept"), prepare=partial(os.umask, 0o077))[0] == 0
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)}
