@@ -131,7 +131,7 @@ def _xavier_init(module: nn.Module) -> nn.Module:
 
 INITS: dict[str, Callable[[nn.Module], nn.Module]] = {"default": lambda module: module, "xavier": _xavier_init}
 
-# %% ../../nbs/networks/02_network.ipynb #45f7c829
+# %% ../../nbs/networks/02_network.ipynb #a5981753
 def _ends(
     module: nn.Module,
     images: Tensor,  # (b, c, h, w)
@@ -139,13 +139,14 @@ def _ends(
 ) -> list[str]:
     "Those of some layers whose output is the module's own."
     outputs: dict[str, Any] = {}
-    note = lambda name: lambda layer, inputs, output: outputs.update({name: output})  # noqa: E731
+    note = lambda name: lambda layer, inputs, output: outputs.update({name: (output, deepcopy(output))})  # noqa: E731
     hooks = [module.get_submodule(name).register_forward_hook(note(name)) for name in names]
-    logits = module.eval()(images)
+    with torch.no_grad():
+        logits = module.eval()(images)
     for hook in hooks:
         hook.remove()
-    tensors = {name: output for name, output in outputs.items() if isinstance(output, Tensor)}  # a layer of yours may add more
-    return [name for name, output in tensors.items() if output.data_ptr() == logits.data_ptr()]
+    tensors = [(name, *pair) for name, pair in outputs.items() if isinstance(pair[0], Tensor)]  # a layer of yours may add more
+    return [name for name, x, before in tensors if x.data_ptr() == logits.data_ptr() and torch.equal(before, logits)]
 
 # %% ../../nbs/networks/02_network.ipynb #32e419e4
 def without_layer(
@@ -156,7 +157,7 @@ def without_layer(
     module.set_submodule(name, nn.Identity())
     return module
 
-# %% ../../nbs/networks/02_network.ipynb #3497c38e
+# %% ../../nbs/networks/02_network.ipynb #fbe0fb52
 def _find_last_layer(
     module: nn.Module,
     images: Tensor,  # (b, c, h, w)
@@ -167,7 +168,7 @@ def _find_last_layer(
     linear = [key for key, layer in module.named_modules() if isinstance(layer, nn.Linear) and layer.out_features == classes]
     if name and name not in linear:
         raise InputError(f"--last-layer '{name}': linear layers with {classes} outputs are {linear}")
-    found = name or next(iter(_ends(module, images, linear) or (linear if len(linear) == 1 else ())), None)
+    found = name or next(iter(_ends(module, images, linear)), None)
     if found:
         expected = (len(images), module.get_submodule(found).in_features)
         try:

@@ -276,11 +276,13 @@ def test_the_last_layer_is_found_by_use():
     assert found == expected
 
 
-def test_a_layer_that_is_followed_by_something_is_found_where_it_is_the_only_one():
+@pytest.mark.parametrize("last", [nn.Softplus(), nn.ReLU(inplace=True), nn.LogSoftmax(1)], ids=lambda layer: type(layer).__name__)
+def test_a_layer_that_is_followed_by_something_is_taken_only_if_it_is_named(last):
     def scaled(classes):
-        return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Linear(8, classes), nn.Softplus())
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Linear(8, classes), last)
 
-    assert make_network(scaled, 3, 8, 3).last_layer == "2"
+    assert make_network(scaled, 3, 8, 3).last_layer is None
+    assert make_network(scaled, 3, 8, 3, last_layer="2").last_layer == "2"
 
 
 def test_a_named_layer_must_leave_features():
