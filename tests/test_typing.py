@@ -27,7 +27,7 @@ image, label = labels[0]
 evaluation: ld.Evaluation = ld.evaluate(labels, network="resnet18", models=5, compute=plain)
 mean: float = evaluation.accuracy_mean
 baseline = ld.evaluate(ld.true_labels(task, smoothing=0.1)).accuracies
-reveal_type((labels, image, baseline))
+reveal_type((labels, image, label, baseline))
 """
 WRONG = {
     'ld.distill("digits", "ridge")': 'incompatible type "str"; expected "Method"',
@@ -54,7 +54,7 @@ def test_a_type_checker_accepts_what_is_right_and_finds_what_is_wrong(repository
     done = subprocess.run(command, capture_output=True, text=True, env=given, cwd=tmp_path)
     lines = done.stdout.splitlines()
     (said,) = [line for line in lines if "Revealed type" in line]
-    assert '"tuple[labeldistill.artifact.DistilledDataset, torch._tensor.Tensor, tuple[float, ...]]"' in said
+    assert '"tuple[labeldistill.artifact.DistilledDataset, Any, torch._tensor.Tensor, tuple[float, ...]]"' in said
     errors = [line for line in lines if ": error: " in line]
     assert len(errors) == len(WRONG), done.stdout
     assert all(text in error for text, error in zip(WRONG.values(), errors, strict=True)), done.stdout
