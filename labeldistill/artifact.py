@@ -34,7 +34,7 @@ from .networks.network import INITS
 from .task import open_dataset
 from .utils import InputError, check_writable, enough_memory, first_line, replacing
 
-# %% ../nbs/core/03_artifact.ipynb #aeac56fe
+# %% ../nbs/core/03_artifact.ipynb #2efa6529
 @dataclass(frozen=True)
 class DataReference:
     "Where a data set came from, and its identity."
@@ -50,7 +50,7 @@ class DataReference:
         "Whether it is this data set: the same pixels, or the same files where they were decoded or resized elsewhere."
         return dataset.sha256 == self.sha256 or (self.raw is not None and dataset.raw == self.raw)
 
-
+# %% ../nbs/core/03_artifact.ipynb #4d84a809
 def refer_to(dataset: Dataset) -> DataReference:
     "The reference to a data set in memory."
     _, channels, size, _ = dataset.images.shape

@@ -242,11 +242,9 @@ def epochs_between_validations(
     epochs = -(-schedule.iterations // per_epoch)
     return max(min(5, epochs // 8), -(-100 // (per_epoch * (inner_steps or 1))), ceil(2 * cost / per_epoch))
 
-# %% ../../nbs/methods/12_loop.ipynb #5e413853
-def _validation_due(task: LoadedTask, distiller: Distiller, progress: Progress) -> bool:
+# %% ../../nbs/methods/12_loop.ipynb #e04eba8f
+def _validation_due(task: LoadedTask, progress: Progress, every: int) -> bool:  # every: epochs between validations
     "Whether labels are to be validated after this epoch."
-    cost = validation_cost(task, distiller)
-    every = epochs_between_validations(task.schedule, len(task.train.images), distiller.inner_steps, cost)
     return int(progress.epoch) % every == 0 or len(progress.curve) == task.schedule.iterations
 
 # %% ../../nbs/methods/12_loop.ipynb #53301c47
@@ -274,7 +272,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"iteration {len(progress.curve)}")
         self.progress = progress  # after the last epoch that was completed
 
-# %% ../../nbs/methods/12_loop.ipynb #52d548b7
+# %% ../../nbs/methods/12_loop.ipynb #e4a2f533
 def learn(
     task: LoadedTask,
     distiller: Distiller,
@@ -285,7 +283,8 @@ def learn(
     "Learns labels, or images; the result is `best` of what is returned. Raises `InputError` or `Interrupted`."
     progress = start(task, distiller, seed)
     progress = (checkpoint and checkpoint.load(progress)) or progress
-    loop, total = Loop(task, distiller, seed), task.schedule.iterations
+    loop, total, cost = Loop(task, distiller, seed), task.schedule.iterations, validation_cost(task, distiller)
+    every = epochs_between_validations(task.schedule, len(task.train.images), distiller.inner_steps, cost)
     with tqdm(total=total, initial=len(progress.curve), unit="it", disable=not task.context.progress) as bar:
         bar.set_postfix_str("compiling" if distiller.computation.compile else "")
         try:
@@ -293,7 +292,7 @@ def learn(
                 progress = validate(task, distiller, seed, progress, callback)
             while len(progress.curve) < total:
                 progress = loop.run_epoch(progress, bar)
-                if _validation_due(task, distiller, progress):
+                if _validation_due(task, progress, every):
                     bar.set_postfix_str("validating")
                     progress = validate(task, distiller, seed, progress, callback)
                     if checkpoint:
