@@ -88,7 +88,7 @@ def ridge_image_gradient(
     weight_gradient: Tensor,  # (d, C) of the outer loss with respect to these weights
 ) -> Tensor:  # (N_i, c, h, w)
     "Gradient of the outer loss with respect to the images of one ridge solution."
-    (gradient,), _, _ = differentiate(lambda x: ((solve(x) * weight_gradient).sum(), None), images)
+    (gradient,), _, _ = differentiate(lambda x: ((solve(x) * weight_gradient).sum(), ()), images)
     return gradient
 
 # %% ../../nbs/methods/15_images.ipynb #7593433b

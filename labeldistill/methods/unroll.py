@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from .distiller import Batch, loss_of, replay_rng, top1_error
 from .optimizers import AdamState, adam_update
-from ..networks.compute import PLAIN, Computation
+from ..networks.compute import COMPUTE_ONCE, PLAIN, Computation
 from ..networks.functional import Functional, differentiate, plain_attention
 from ..task import LoadedTask
 
@@ -103,7 +103,7 @@ class TrainingStep:
 
     def __call__(self, state: tuple[Tensor, ...], minibatch: Minibatch, number: Tensor) -> tuple[Tensor, ...]:
         "The state after a step on this minibatch. The first step has the number 1."
-        (gradient,), _, _ = differentiate(lambda theta: (self.loss(theta, minibatch), None), state[0])
+        (gradient,), _, _ = differentiate(lambda theta: (self.loss(theta, minibatch), ()), state[0])
         return self.move(state, gradient, minibatch.lr, number)
 
 # %% ../../nbs/methods/13_unroll.ipynb #98e865be
@@ -117,11 +117,11 @@ def step_vjp(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     "Gradients with respect to the state before a step, and to the learned parts of its minibatch."
 
-    def weighted(*inputs: Tensor) -> tuple[Tensor, None]:
+    def weighted(*inputs: Tensor) -> tuple[Tensor, tuple[()]]:
         before, parts = inputs[: len(state)], dict(zip(learned, inputs[len(state) :], strict=True))
         seen = minibatch._replace(**parts)
         after = step.move(before, grad(lambda theta: step.loss(theta, seen), before[0]), seen.lr, number)
-        return sum((part * weight).sum() for part, weight in zip(after, adjoint, strict=True)), None
+        return sum((part * weight).sum() for part, weight in zip(after, adjoint, strict=True)), ()
 
     with plain_attention():
         gradients, _, _ = differentiate(weighted, *state, *(getattr(minibatch, name) for name in learned))
@@ -141,7 +141,8 @@ class Unroll:
     ):
         step = TrainingStep(function, DIFFERENTIABLE[optimizer])
         self.function, self.optimizer, self.learned, self.random = function, step.optimizer, learned, random
-        self.step, self.vjp = computation.prepare(step.__call__), computation.prepare(partial(step_vjp, step, learned))
+        steps = step.__call__, partial(step_vjp, step, learned)
+        self.step, self.vjp = (computation.prepare(function, COMPUTE_ONCE) for function in steps)
 
 # %% ../../nbs/methods/13_unroll.ipynb #63ab6bd6
 class Trajectory(NamedTuple):

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +23,9 @@ from .network import Network
 from ..utils import InputError, check_writable, first_line
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX', 'select_device',
-           'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'compiler_fault', 'choose_computation',
-           'warn_of_short_run', 'disable_malloc_trim']
+__all__ = ['PRECISIONS', 'COMPUTE_ONCE', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX',
+           'select_device', 'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'compiler_fault',
+           'choose_computation', 'warn_of_short_run', 'disable_malloc_trim']
 
 # %% ../../nbs/networks/03_compute.ipynb #d256ad4a
 def select_device(
@@ -42,8 +42,9 @@ def select_device(
         raise InputError(f"--device '{name}': expected {', '.join(allowed)}")
     return torch.device(name)
 
-# %% ../../nbs/networks/03_compute.ipynb #f4edf52b
+# %% ../../nbs/networks/03_compute.ipynb #3478e6da
 PRECISIONS = ("fp32", "bf16")
+COMPUTE_ONCE = {"realize_reads_threshold": 1, "realize_opcount_threshold": 4}  # what is read twice is written to memory before
 
 
 class Computation(NamedTuple):
@@ -52,9 +53,9 @@ class Computation(NamedTuple):
     precision: str = "fp32"  # or "bf16"
     compile: bool = False
 
-    def prepare(self, function: Callable) -> Callable:
+    def prepare(self, function: Callable, options: Mapping[str, int] | None = None) -> Callable:  # options: of the compiler
         "The function, compiled if asked for; one compilation for each shape of its arguments."
-        return torch.compile(function, dynamic=False) if self.compile else function
+        return torch.compile(function, dynamic=False, options=options) if self.compile else function
 
 
 PLAIN = Computation()  # float32, step by step

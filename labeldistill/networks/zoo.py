@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad, relu
 from ..utils import InputError
 
 # %% auto #0
-__all__ = ['NETWORKS', 'LeNet', 'LocalResponseNorm', 'alexnet', 'resnet14', 'resnet18', 'convnet']
+__all__ = ['INNERMOST_UP_TO', 'NETWORKS', 'LeNet', 'LocalResponseNorm', 'alexnet', 'resnet14', 'resnet18', 'convnet']
 
 # %% ../../nbs/networks/00_zoo.ipynb #24d0566d
 def _row_block_kernel(
@@ -46,7 +46,25 @@ def _conv_pool_relu(
     y = _maximum(*y.unflatten(2, (-1, 2)).unbind(3))
     return relu(_maximum(*y.chunk(2, 3)))
 
-# %% ../../nbs/networks/00_zoo.ipynb #ad98c9d0
+# %% ../../nbs/networks/00_zoo.ipynb #1b18e7c2
+INNERMOST_UP_TO = 256  # images
+
+
+def _conv_pool_relu_innermost(
+    x: Tensor,  # (channels, rows, columns, b)
+    conv: nn.Conv2d,  # its parameters are used; the padding is done before
+) -> Tensor:  # (channels', rows', columns', b)
+    "relu(max_pool2d(conv(x), 2)) of images that lie innermost, as one product of matrices."
+    size = conv.kernel_size[0]
+    rows, columns = ((length - size + 1) // 2 for length in x.shape[1:3])
+    x = torch.stack([x[:, i : i + 2 * rows - 1 : 2] for i in range(size + 1)], 1)
+    x = torch.stack([x[:, :, :, j : j + 2 * columns - 1 : 2] for j in range(size + 1)], 2)  # (channels, 6, 6, rows', columns', b)
+    places = torch.stack([pad(conv.weight, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)]).flatten(0, 1)
+    y = (places.flatten(1) @ x.flatten(3).flatten(0, 2)).unflatten(0, (2, 2, -1))
+    y = _maximum(*_maximum(*y.unbind(1)).unbind(0)) + conv.bias[:, None]
+    return relu(y).unflatten(1, (rows, columns, -1))
+
+# %% ../../nbs/networks/00_zoo.ipynb #80174348
 class LeNet(nn.Module):
     "LeNet-5 as in Wang et al. 2018 and the paper; (b, channels, image_size, image_size) -> (b, classes). Raises `InputError`."
 
@@ -68,13 +86,24 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def _blocks(self, images: Tensor) -> Tensor:  # (b, features)
+        "Convolutions on blocks of rows."
         before, after = self.margin, self.margin + self.fill
         x = pad(images, (before, after, before, after)).unflatten(2, (-1, 4))
         x = x.permute(0, 2, 4, 3, 1).flatten(3).contiguous()  # (b, blocks, columns, 4 rows x channels)
         x = _conv_pool_relu(x, self.conv1, 4)
         x = _conv_pool_relu(x, self.conv2, 2)[:, : self.side, : self.side]
-        x = x.permute(0, 3, 1, 2).flatten(1)
+        return x.permute(0, 3, 1, 2).flatten(1)
+
+    def _innermost(self, images: Tensor) -> Tensor:  # (b, features)
+        "Convolutions on images that lie innermost."
+        x = pad(images, 4 * (self.margin,)).permute(1, 2, 3, 0)
+        x = _conv_pool_relu_innermost(_conv_pool_relu_innermost(x, self.conv1), self.conv2)
+        return x.flatten(0, 2).T
+
+    def forward(self, images: Tensor) -> Tensor:
+        compiled = torch.compiler.is_compiling() and images.device.type == "cpu"
+        x = self._innermost(images) if compiled and len(images) <= INNERMOST_UP_TO else self._blocks(images)
         return self.fc3(relu(self.fc2(relu(self.fc1(x)))))
 
     def textbook(self) -> nn.Module:

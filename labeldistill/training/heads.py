@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from ..config import Ridge, settings_from_json
-from ..networks.compute import PLAIN, Computation
+from ..networks.compute import COMPUTE_ONCE, PLAIN, Computation
 from ..networks.functional import Functional, differentiate, flat_parameters
 from ..networks.network import Network
 from .ridge import add_ones, as_linear, gram_factor, pseudo_step, ridge_loss, ridge_solution
@@ -33,7 +34,8 @@ class Head:
     def __init__(self, network: Network, device: torch.device | str = "cpu", computation: Computation = PLAIN, seed: int = 0):
         self.network, self.device, self.compiled = network, torch.device(device), computation.compile
         self.function, self.tested = (Functional(self.build(seed), device, computation.precision, mode) for mode in (True, False))
-        self.learn, self.classify = computation.prepare(self.learn), computation.prepare(self.classify)
+        self.learn, self.learn_together = (computation.prepare(f, COMPUTE_ONCE) for f in (self.learn, self.learn_together))
+        self.classify = computation.prepare(self.classify)
 
     def build(self, seed: int) -> nn.Module:
         "A fresh module of what is trained by gradients."
@@ -49,6 +51,17 @@ class Head:
         loss = lambda *x: self.loss(dict(zip(names, x, strict=True)), state, images, labels)  # noqa: E731
         gradients, value, after = differentiate(loss, *trained.values())
         return gradients, after, value
+
+    def learn_together(self, trained: Trained, state: Any, images: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Any, Any]:
+        "The same for S networks with a minibatch each, everything stacked along a first dimension."
+        names, loss = tuple(trained), vmap(self.loss)
+
+        def total(*x: Tensor) -> tuple[Tensor, Any]:  # its gradients are those of each network's own loss
+            losses, after = loss(dict(zip(names, x, strict=True)), state, images, labels)
+            return losses.sum(), (losses.detach(), after)
+
+        gradients, _, (losses, after) = differentiate(total, *trained.values())
+        return gradients, after, losses
 
 # %% ../../nbs/training/01_heads.ipynb #e84b6ca1
 class LinearHead(Head):
