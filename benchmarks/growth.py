@@ -5,9 +5,9 @@
 
 LeNet on random images, N = 100, N_o = 1024, C = 10, 1 x 28 x 28, but for what is varied; with more than 100 classes there are as
 many base examples as classes, and where images, windows or ensembles grow N_o is 256. N_i follows the paper's rule. All points
-of one series and method take turns, in processes of their own. A window is one iteration of `unrolled`: as many training steps
-and all the way back. An ensemble is the labels of as many experts, of ten steps each. `peak_mb` is the most that tensors took at
-one time, beyond the data and the state; for `gflop` see iterations.py.
+of one series and method take turns. A window is one iteration of `unrolled`: as many training steps and all the way back. An
+ensemble is the labels of as many experts, of ten steps each. `peak_mb` is the most that tensors took at one time, beyond the data
+and the state; for `gflop` see iterations.py.
 
 `npz_images` are images 1 x 28 x 28 in an .npz file: `data_mb` of pixels. Its rows are three steps in one process, in this order:
 the file is read, split and normalised, and made into a task with its training and validation part. There `peak_mb` is what the
@@ -20,7 +20,7 @@ import argparse
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from iterations import BENCHED, Setting, noise_task, operations
-from measure import alternate, call, own_process, parser, peak_bytes, peak_resident, report, words
+from measure import alternate, call, parser, peak_bytes, peak_resident, report, words
 
 from labeldistill.config import METHODS, Expert, Task
 from labeldistill.data.catalog import load
@@ -97,7 +97,7 @@ def file_steps(path: Path, threads: int) -> Iterator[tuple[str, float, float, in
         kept["sets"] = kept["task"].train, kept["task"].validation
 
     for name, function in {"read": lambda: kept.update(data=load(path)), "split": parts, "task": task}.items():
-        seconds, peak = peak_resident(lambda function=function: call(function))
+        seconds, peak = peak_resident(partial(call, function))
         yield name, *seconds, peak
 
 
@@ -136,12 +136,9 @@ def file_rows(options: argparse.Namespace) -> Iterator[dict]:
 def series_rows(series: str, method: str, options: argparse.Namespace) -> Iterator[dict]:
     "One row for each point of a series with a method."
     settings = {value: point(method, series, value, Computation(options.precision)) for value in SERIES[series]}
-    with ExitStack() as processes:
-        begin = lambda *point: processes.enter_context(own_process(options.threads, work, series, *point))  # noqa: E731
-        times = alternate({value: begin(value, setting) for value, setting in settings.items()}, options.rounds)
+    functions = {value: work(series, value, setting) for value, setting in settings.items()}
+    times = alternate({value: partial(call, function) for value, function in functions.items()}, options.rounds)
     for value, setting in settings.items():
-        function = work(series, value, setting)
-        function()
         yield {
             "series": series,
             "value": value,
@@ -151,13 +148,14 @@ def series_rows(series: str, method: str, options: argparse.Namespace) -> Iterat
             "inner_batch": setting.inner_batch,
             "clock_ms": 1e3 * times[value].clock,
             "processor_ms": 1e3 * times[value].processor,
-            "peak_mb": peak_bytes(function) / 1e6,
+            "peak_mb": peak_bytes(functions[value]) / 1e6,
             "gflop": operations(setting) / 1e9 if method in BENCHED else None,
         }
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict]:
     "The rows of all series."
+    torch.set_num_threads(options.threads)
     for series in options.series:
         if series == "npz_images":
             yield from file_rows(options)
