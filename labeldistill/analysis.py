@@ -110,10 +110,10 @@ def draw_reconstructions(
     examples: int = 3,  # real ones beside each
 ) -> Figure:
     "One column for each target class: the reconstruction on top, real training examples of the class below."
-    train, classes = split(target).train, len(target.classes)
+    train, classes, made = split(target).train, len(target.classes), reconstruct(images, labels)
     figure = Figure(figsize=(0.8 * classes, 0.9 * (1 + examples)), layout="constrained")
     for c, column in enumerate(figure.subplots(1 + examples, classes, squeeze=False).T):
-        draw_image(column[0], stretch(reconstruct(images, labels)[c]), target.classes[c])
+        draw_image(column[0], stretch(made[c]), target.classes[c])
         rows = train[target.labels[train] == c][:examples]
         for axis, row in zip(column[1:], rows, strict=False):
             draw_image(axis, target.images[row])

@@ -240,8 +240,8 @@ def _match_classes(dataset: Dataset, classes: tuple[str, ...], by_position: bool
         i = next(i for i, pair in enumerate(zip(own, classes, strict=True)) if pair[0] != pair[1])
         differ = f"class {i} is '{own[i]}', that of the labels '{classes[i]}'"
         raise InputError(f"--target '{dataset.name}': {differ}; expected the same names, or --match-classes-by-position")
-    places = torch.tensor([classes.index(name) for name in own])
-    return replace(dataset, labels=places[dataset.labels], classes=classes)
+    place = {name: i for i, name in enumerate(classes)}
+    return replace(dataset, labels=torch.tensor([place[name] for name in own])[dataset.labels], classes=classes)
 
 # %% ../nbs/core/05_api.ipynb #9d0b5617
 def _open_target(target: Any, labels: DistilledDataset, data_root: Any, by_position: bool) -> tuple[Dataset, str]:
@@ -318,14 +318,14 @@ def evaluate(
     labels = _find_base_images(labels, source, dataset, data_root)
     recipe, own = _test_network(labels, dataset, network, last_layer)
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
-    _, valid, test = (image_set(dataset, rows, labels.normalisation, device) for rows in split(dataset))
+    parts, part = split(dataset), lambda rows: image_set(dataset, rows, labels.normalisation, device)
     head, ridge = (student.head, recipe, device), labels.method.get("ridge", {})
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen
-    steps = student.steps or _choose_steps(make_head(*head, ridge=ridge), make_optimizer, data, valid, seed, progress)
+    steps = student.steps or _choose_steps(make_head(*head, ridge=ridge), make_optimizer, data, part(parts.valid), seed, progress)
     computation = testing_computation(recipe, device, models * steps, compute)
     warn_of_short_run(compute.compile and computation.compile, models * steps)
     students, start = make_head(*head, computation, ridge), labels.fixed_init if own else None
-    accuracies = evaluate_students(students, make_optimizer, data, test, steps, models, seed, progress, start)
+    accuracies = evaluate_students(students, make_optimizer, data, part(parts.test), steps, models, seed, progress, start)
     how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, tested_on
     return Evaluation(*accuracies, steps, *how)
 
@@ -385,8 +385,9 @@ def train_full(
         raise InputError(f"--{'compile' if compute.compile else 'precision bf16'}: these networks train in fp32, not compiled")
     device, dataset = prepare_device(compute.device), open_dataset("target", task.target, task)
     network = network_for(dataset, task.network, task.last_layer, task.network_init or "default")
-    normalise = normalisation(dataset, split(dataset).train)
-    real, validation, test = (image_set(dataset, rows, normalise, device) for rows in split(dataset))
+    parts = split(dataset)
+    normalise = normalisation(dataset, parts.train)
+    real, validation, test = (image_set(dataset, rows, normalise, device) for rows in parts)
     full = train_epochs(network, real, validation, epochs, seed, progress)
     return FullEvaluation(test.accuracy(full.module), full.accuracies, len(real.images), epochs, network.name, seed, full.module)
 

@@ -81,10 +81,10 @@ def target_classes(base: BaseSet, target: Dataset) -> Tensor:  # (N,) int64
     "Base labels as target classes: their own, or, from another data set, numbered by first appearance. Raises `InputError`."
     if base.dataset is target:
         return base.labels
-    seen = list(dict.fromkeys(base.labels.tolist()))
+    seen = {label: place for place, label in enumerate(dict.fromkeys(base.labels.tolist()))}
     if len(seen) > len(target.classes):
         raise InputError(f"the base examples have {len(seen)} classes, more than the {len(target.classes)} of '{target.name}'")
-    return torch.tensor([seen.index(label) for label in base.labels.tolist()])
+    return torch.tensor([seen[label] for label in base.labels.tolist()])
 
 # %% ../nbs/core/02_task.ipynb #e6e2b5c2
 def prepare_device(device: str) -> torch.device:
@@ -203,9 +203,10 @@ def load_task(
     "The data and the network of a task. Raises `InputError` if they do not go together."
     place = prepare_device(device)
     target = open_dataset("target", task.target, task)
-    parts = shorten(split(target), task.target_size, count_validation)
+    whole = split(target)
+    parts = shorten(whole, task.target_size, count_validation)
     network = network_for(target, task.network, task.last_layer, task.network_init or method.network_init)
-    pool = None if method.learns_images else base_pool(task, target, shorten(split(target), task.target_size, True), place, seed)
+    pool = None if method.learns_images else base_pool(task, target, shorten(whole, task.target_size, True), place, seed)
     opened = {"target": target, "source": pool and pool.dataset}
     config = replace(task, **{name: x for name, x in opened.items() if not isinstance(getattr(task, name), str | Path | None)})
     return LoadedTask(config, target, parts, pool, network, normalisation(target, parts.train), place, task.base_examples, method)

@@ -80,7 +80,7 @@ FILES = {
     "@oblong.npz": r"3 x 4; give --image-size to make them square",
     "@objects.npz": r"is not an \.npz file that can be read",
     "@cut.npz": r"is not an \.npz file that can be read",
-    "@text.npz": r"is not an \.npz file that can be read \(it is no zip archive\)",
+    "@text.npz": r"is not an \.npz file that can be read \(File is not a zip file\)",
     "@notes.txt": r"is neither a folder nor an \.npz file; expected digits",
     "@few.npz": r"has 2 examples: too few for training, validation and test",
     "@empty_class": r"c.*; expected one folder of images per class, none empty",

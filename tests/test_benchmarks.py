@@ -30,7 +30,7 @@ def same_process(_threads, make, *arguments):
 
 @pytest.fixture(autouse=True)
 def in_one_process(monkeypatch):
-    for module in (iterations, growth, students):
+    for module in (iterations, students):
         monkeypatch.setattr(module, "own_process", same_process)
 
 
@@ -99,11 +99,19 @@ def test_memory_of_an_iteration_lies_near_that_of_training():
 
 
 def test_growth_has_a_row_for_each_point(monkeypatch):
-    monkeypatch.setattr(growth, "SERIES", {"outer_batch": [16, 64], "classes": [10, 200]})
-    rows = list(growth.rows(Namespace(series=["outer_batch", "classes"], precision="fp32", rounds=1, threads=1)))
-    assert [row["value"] for row in rows] == [16, 64, 16, 64, 10, 200, 10, 200]
+    monkeypatch.setattr(growth, "SERIES", {"outer_batch": [16, 64], "classes": [10, 200], "window": [1, 3], "ensemble": [1, 2]})
+    rows = list(growth.rows(Namespace(series=growth.SERIES, precision="fp32", rounds=1, threads=1)))
+    assert [row["value"] for row in rows] == [16, 64, 16, 64, 10, 200, 10, 200, 1, 3, 1, 2]
     assert rows[0]["peak_mb"] < rows[1]["peak_mb"] and rows[0]["gflop"] < rows[1]["gflop"]
+    assert [row["method"] for row in rows[-4:]] == ["unrolled", "unrolled", "expert", "expert"]
     assert growth.point("ridge", "classes", 200, Computation()).base_examples == 200
+
+
+def test_growth_has_a_row_for_each_step_with_a_file(monkeypatch):
+    monkeypatch.setattr(growth, "SERIES", {"npz_images": [20_000]})
+    rows = list(growth.rows(Namespace(series=["npz_images"], threads=1)))
+    assert [row["method"] for row in rows] == ["read", "split", "task"] and {row["data_mb"] for row in rows} == {15.68}
+    assert 15 < rows[0]["peak_mb"] < 20 and all(row["processor_ms"] > 0 for row in rows)
 
 
 def test_students_are_timed_in_all_forms():

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,9 +80,9 @@ class Dataset:
     @cached_property
     def originals(self) -> Tensor:  # (n,) int64
         "For each row, the first row with the same pixels: itself, unless it is a copy."
-        first: dict[bytes, int] = {}
-        images = self.images.contiguous().numpy()
-        return torch.tensor([first.setdefault(hashlib.sha256(image).digest(), row) for row, image in enumerate(images)])
+        hashes = (int.from_bytes(hashlib.sha256(image).digest()[:8]) for image in self.images.contiguous().numpy())
+        _, first, which = np.unique(np.fromiter(hashes, np.uint64, len(self)), return_index=True, return_inverse=True)
+        return torch.from_numpy(first[which])
 
     @property
     def test_copies(self) -> int:
@@ -177,6 +179,18 @@ def split(
         raise InputError(f"'{dataset.name}' has {len(dataset)} examples: too few for training, validation and test")
     return parts
 
+# %% ../../nbs/data/01_datasets.ipynb #a0f6f1b3
+def _count_levels(images: Tensor) -> Tensor:  # (n, c, h, w) uint8 to (c, 256) int64
+    "How many pixels of each channel have each level."
+    return torch.stack([channel.flatten().bincount(minlength=256) for channel in images.transpose(0, 1)])
+
+
+def _mean_and_std(counts: list[int]) -> tuple[float, float]:  # pixels of each level
+    "Mean and sample standard deviation of pixels from 0 to 1. A channel without any variation says nothing: 1 leaves it finite."
+    number, total, squares = (sum(count * level**power for level, count in enumerate(counts)) for power in range(3))
+    variance = (number * squares - total**2) / (number * max(1, number - 1))
+    return total / (255 * number), math.sqrt(variance) / 255 or 1.0
+
 # %% ../../nbs/data/01_datasets.ipynb #1b7fdad6
 def normalisation(
     dataset: Dataset,
@@ -185,7 +199,5 @@ def normalisation(
     "The published constants, or else mean and standard deviation of the training part, per channel."
     if dataset.constants:
         return dataset.constants
-    pixels = dataset.images[train.to(dataset.images.device)].double().div_(255).transpose(0, 1).flatten(1)
-    mean, std = pixels.mean(1), pixels.std(1)
-    std[std == 0] = 1.0  # a channel without any variation says nothing; leave it finite
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+    counts = sum(_count_levels(dataset.images[rows]) for rows in train.split(1024))
+    return Normalisation(*zip(*map(_mean_and_std, counts.tolist()), strict=True))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from labeldistill import analysis
 from labeldistill.analysis import (
     Assigned,
     apply_source,
@@ -102,6 +103,13 @@ def test_stretching_uses_all_greys_and_bears_a_blank_image():
     image = torch.randint(90, 110, (1, 4, 4), generator=rng(0), dtype=torch.uint8)
     assert (stretch(image).min(), stretch(image).max()) == (0, 255)
     assert stretch(torch.full((1, 4, 4), 7, dtype=torch.uint8)).eq(0).all()
+
+
+def test_images_are_reconstructed_once_for_all_classes(digits, monkeypatch):
+    calls = []
+    monkeypatch.setattr(analysis, "reconstruct", lambda *given: (calls.append(given), reconstruct(*given))[1])
+    draw_reconstructions(digits.images[:10], torch.eye(10), digits, examples=1)
+    assert len(calls) == 1
 
 
 def test_the_figures_are_drawn(digits, tmp_path):

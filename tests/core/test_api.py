@@ -37,6 +37,7 @@ from labeldistill import (
 from labeldistill import task as tasks
 from labeldistill.api import _match_classes
 from labeldistill.config import METHODS
+from labeldistill.data.base import BaseSet
 from labeldistill.data.datasets import Normalisation, Split, split
 from labeldistill.methods import loop
 from labeldistill.methods.labels import resolve_init
@@ -468,6 +469,32 @@ def test_labels_of_data_in_memory_are_evaluated_as_long_as_these_are_there(bars)
     learned, one = quick(6, target=(bars.images, bars.labels)), {"models": 1, "student": Student(steps=3), **CPU}
     assert evaluate(learned, **one) == evaluate(learned, (bars.images, bars.labels), **one)
     assert evaluate(true_labels(Task(bars, 6)), **one).accuracies
+
+
+def counting(monkeypatch, module, name):
+    "The calls of a module's function from now on, each with its arguments."
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: (calls.append(given), function(*given))[1])
+    return calls
+
+
+def test_an_evaluation_takes_the_test_part_alone_and_the_validation_part_if_it_chooses_steps(bars, monkeypatch, few_steps):
+    labels, made, parts = true_labels(Task(bars, 6)), counting(monkeypatch, api, "image_set"), split(bars)
+    evaluate(labels, models=1, student=Student(steps=3), **CPU)
+    assert [rows.tolist() for _, rows, *_ in made] == [parts.test.tolist()]
+    evaluate(labels, models=1, **CPU)
+    assert [rows.tolist() for _, rows, *_ in made[1:]] == [parts.valid.tolist(), parts.test.tolist()]
+
+
+def test_a_task_splits_its_target_once(bars, monkeypatch):
+    splits = counting(monkeypatch, tasks, "split")
+    load_task(Task(bars, 6), device="cpu")
+    assert len(splits) == 1
+
+
+def test_base_classes_are_numbered_by_their_first_appearance(bars):
+    many = Dataset("many", torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.tensor([4, 2, 4, 0, 2, 4]), tuple("abcde"))
+    assert tasks.target_classes(BaseSet(many, torch.tensor([1, 0, 3, 2, 4])), bars).tolist() == [0, 1, 2, 1, 0]
 
 
 def test_data_below_the_data_root_keep_a_name_that_holds_elsewhere(bars_npz, tmp_path, monkeypatch):
