@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from .distiller import Batch, loss_of, replay_rng, top1_error
 from .optimizers import AdamState, adam_update
-from ..networks.compute import COMPUTE_ONCE, PLAIN, Computation
+from ..networks.compute import PLAIN, Computation
 from ..networks.functional import Functional, differentiate, plain_attention
 from ..task import LoadedTask
 
@@ -142,7 +142,7 @@ class Unroll:
         step = TrainingStep(function, DIFFERENTIABLE[optimizer])
         self.function, self.optimizer, self.learned, self.random = function, step.optimizer, learned, random
         steps = step.__call__, partial(step_vjp, step, learned)
-        self.step, self.vjp = (computation.prepare(function, COMPUTE_ONCE) for function in steps)
+        self.step, self.vjp = (computation.prepare(function, minibatch=True) for function in steps)
 
 # %% ../../nbs/methods/13_unroll.ipynb #63ab6bd6
 class Trajectory(NamedTuple):

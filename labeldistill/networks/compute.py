@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def select_device(
 
 # %% ../../nbs/networks/03_compute.ipynb #3478e6da
 PRECISIONS = ("fp32", "bf16")
-COMPUTE_ONCE = {"realize_reads_threshold": 1, "realize_opcount_threshold": 4}  # what is read twice is written to memory before
+COMPUTE_ONCE = {"realize_reads_threshold": 1, "realize_opcount_threshold": 4}  # not once for each use, if it is small
 
 
 class Computation(NamedTuple):
@@ -53,8 +53,9 @@ class Computation(NamedTuple):
     precision: str = "fp32"  # or "bf16"
     compile: bool = False
 
-    def prepare(self, function: Callable, options: Mapping[str, int] | None = None) -> Callable:  # options: of the compiler
-        "The function, compiled if asked for; one compilation for each shape of its arguments."
+    def prepare(self, function: Callable, minibatch: bool = False) -> Callable:
+        "The function, compiled if asked for; one compilation for each shape of its arguments, which may be few images."
+        options = COMPUTE_ONCE if minibatch and self.precision == "bf16" else None
         return torch.compile(function, dynamic=False, options=options) if self.compile else function
 
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data.datasets import Normalisation
 from ..data.streams import generator, random_layers, stream
-from ..networks.compute import COMPILE_BELOW
+from ..networks.compute import COMPILE_BELOW, Computation
 from .heads import Head
 from .trainer import Cohort, MakeOptimizer, Trainer, can_train_together, train, train_together
 from .training_set import TrainingSet, minibatches
@@ -125,14 +125,14 @@ _BUILDING = Lock()
 def _fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trainer:
     "A trainer for use in one thread."
     with _BUILDING:
-        return Trainer(head if head.compiled else deepcopy(head), optimizer, seed)
+        return Trainer(head if head.computation.compile else deepcopy(head), optimizer, seed)
 
 # %% ../../nbs/training/04_evaluation.ipynb #8aca7a35
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
     "How many of these networks train side by side: up to five where that pays and each learns as it would alone, else one."
-    small = head.compiled and head.device.type == "cpu" and head.network.flops < COMPILE_BELOW
+    small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
     alike = isinstance(optimizer, str) and data.order == "random" and not data.rates
-    together = small and alike and can_train_together(head)
+    together = small and alike and head.device.type == "cpu" and can_train_together(head)
     return max(size for size in range(1, 6) if models % size == 0) if together else 1
 
 # %% ../../nbs/training/04_evaluation.ipynb #2def24e2

@@ -14,7 +14,7 @@ from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from ..config import Ridge, settings_from_json
-from ..networks.compute import COMPUTE_ONCE, PLAIN, Computation
+from ..networks.compute import PLAIN, Computation
 from ..networks.functional import Functional, differentiate, flat_parameters
 from ..networks.network import Network
 from .ridge import add_ones, as_linear, gram_factor, pseudo_step, ridge_loss, ridge_solution
@@ -32,9 +32,9 @@ class Head:
     solves_last_layer = False  # the module that is trained lacks its last layer
 
     def __init__(self, network: Network, device: torch.device | str = "cpu", computation: Computation = PLAIN, seed: int = 0):
-        self.network, self.device, self.compiled = network, torch.device(device), computation.compile
+        self.network, self.device, self.computation = network, torch.device(device), computation
         self.function, self.tested = (Functional(self.build(seed), device, computation.precision, mode) for mode in (True, False))
-        self.learn, self.learn_together = (computation.prepare(f, COMPUTE_ONCE) for f in (self.learn, self.learn_together))
+        self.learn, self.learn_together = (computation.prepare(f, minibatch=True) for f in (self.learn, self.learn_together))
         self.classify = computation.prepare(self.classify)
 
     def build(self, seed: int) -> nn.Module:

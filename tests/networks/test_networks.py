@@ -7,7 +7,7 @@ from functools import cache, partial
 import pytest
 import torch
 from torch import nn
-from torch.func import jvp
+from torch.func import grad, jvp, vmap
 from torch.nn.functional import cross_entropy, local_response_norm
 
 from labeldistill import load, train_full
@@ -20,7 +20,7 @@ from labeldistill.methods.gradients import ridge_label_gradient, second_order_la
 from labeldistill.methods.loop import start
 from labeldistill.networks.functional import Functional, flat_parameters
 from labeldistill.networks.network import Network, find_factory, layer_table, make_network
-from labeldistill.networks.zoo import NETWORKS, LocalResponseNorm, alexnet
+from labeldistill.networks.zoo import NETWORKS, LocalResponseNorm, _BandNorm, _root_and_power, alexnet
 from labeldistill.training.evaluation import ImageSet
 from labeldistill.training.real_data import train_epochs
 from labeldistill.training.ridge import PSEUDO_STEP, RIDGE_LAMBDA, add_ones, gram_factor, pseudo_step, ridge_solution
@@ -387,3 +387,20 @@ def test_command(command):
 def test_init_is_a_field_of_the_recipe():
     network = make_network("lenet", 1, 28, 10, init="xavier")
     assert isinstance(network, Network) and network.init == "xavier"
+
+
+def test_the_normalisation_of_bfloat16_has_the_same_derivatives():
+    x, v = torch.randn(2, 2, 6, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    band = 0.3 * LocalResponseNorm(6).double().band
+
+    def closed(x):
+        return _BandNorm.apply(x, band)[0]
+
+    def plain(x):
+        return x * _root_and_power(x, band)[1]
+
+    assert torch.autograd.gradcheck(closed, x.clone().requires_grad_(), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(closed, x.clone().requires_grad_())
+    loss = [lambda x, f=f: f(x).square().sum() for f in (closed, plain)]
+    for transform in (lambda f: grad(f)(x), lambda f: vmap(grad(f))(x), lambda f: jvp(grad(f), (x,), (v,))[1]):
+        torch.testing.assert_close(*map(transform, loss))
