@@ -20,7 +20,7 @@ __all__ = ['SELECTIONS', 'k_center', 'herding', 'Pool', 'outputs', 'by_features'
 
 # %% ../../nbs/training/06_selection.ipynb #839ad3d8
 from ..data.base import check_count, choose_rows, inner_batch_size
-from ..data.datasets import Dataset, Split, class_rank, normalisation
+from ..data.datasets import Dataset, Normalisation, Split, class_rank, normalisation
 from ..data.streams import generator, stream
 from ..networks.network import Network, make_network
 from .evaluation import ImageSet, validation_curve
@@ -92,10 +92,15 @@ class Pool:
         trainer = Trainer(LinearHead(self.recipe, self.device), "adam", stream(self.seed, "selection network"))
         return train_on_real(trainer, self.image_set(self.parts.train), self.steps, generator(self.seed, "selection batches"))
 
+    @cached_property
+    def normalise(self) -> Normalisation:
+        "The normalisation of the training part."
+        return normalisation(self.dataset, self.parts.train)
+
     def image_set(self, rows: Tensor) -> ImageSet:
         "Some rows of the data set on the device, with the normalisation of the training part."
         images, labels = self.dataset.images[rows].to(self.device), self.dataset.labels[rows].to(self.device)
-        return ImageSet(images, labels, normalisation(self.dataset, self.parts.train))
+        return ImageSet(images, labels, self.normalise)
 
 # %% ../../nbs/training/06_selection.ipynb #00397be8
 @torch.no_grad()

@@ -22,7 +22,8 @@ def minibatches(
     rng: torch.Generator,
 ) -> Tensor:  # (steps, N_i) int64
     "Rows of each step: without replacement within a step, independent between steps."
-    return torch.rand(steps, count, generator=rng).argsort(dim=1)[:, :size]
+    portions = [torch.rand(min(64, steps - done), count, generator=rng).argsort(dim=1)[:, :size] for done in range(0, steps, 64)]
+    return torch.cat(portions)  # what is sorted is never there for all steps at once
 
 # %% ../../nbs/training/02_training_set.ipynb #ee658614
 ORDERS = {

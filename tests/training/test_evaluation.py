@@ -1,9 +1,56 @@
-"""When students are looked at."""
+"""When students are looked at, what they see, and which of them train side by side."""
 
-from labeldistill.training.evaluation import candidate_steps
+import pytest
+import torch
+
+from labeldistill.networks.compute import Computation
+from labeldistill.networks.network import make_network
+from labeldistill.training.evaluation import _cohort_size, candidate_steps
+from labeldistill.training.heads import HEADS
+from labeldistill.training.trainer import can_train_together
+from labeldistill.training.training_set import TrainingSet, minibatches
 
 
 def test_students_are_looked_at_where_the_authors_looked():
     few, many = (candidate_steps(count) for count in (100, 101))
     assert (len(few), few[:5], few[-2:]) == (23, [10, 25, 50, 75, 100], [950, 1000])
     assert (many[0], many[-1]) == (10, 1701)
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(10, 10, 1), (7, 3, 200), (100, 50, 64), (100, 50, 245)])
+def test_minibatches_are_those_of_one_draw(count, size, steps):
+    at_once = torch.rand(steps, count, generator=torch.Generator().manual_seed(3)).argsort(dim=1)[:, :size]
+    assert torch.equal(minibatches(count, size, steps, torch.Generator().manual_seed(3)), at_once)
+
+
+@pytest.mark.parametrize(
+    ("head", "optimizer", "order", "rates", "models", "expected"),
+    [
+        ("bf16", "adam", "random", (), 20, 5),
+        ("bf16", "sgd", "random", (), 7, 1),
+        ("bf16", "adamw", "random", (), 6, 3),
+        ("bf16", torch.optim.Adam, "random", (), 20, 1),  # it might not treat every number by itself
+        ("bf16", "adam", "learned", (), 20, 1),
+        ("bf16", "adam", "random", (0.1,), 20, 1),
+        ("fp32", "adam", "random", (), 20, 1),
+    ],
+)
+def test_students_train_side_by_side_where_each_learns_what_it_would_alone(head, optimizer, order, rates, models, expected):
+    made = HEADS["linear"](make_network("lenet", 1, 28, 10), computation=Computation(head, compile=True))
+    data = TrainingSet(torch.zeros(4, 1, 28, 28), torch.eye(4), 2, order, rates)
+    assert _cohort_size(made, optimizer, data, models) == expected
+
+
+class Branches(torch.nn.Sequential):
+    "Looks at the values that it computes."
+
+    def forward(self, images):
+        return super().forward(images if images.sum() > -1 else -images)
+
+
+def test_what_cannot_be_stacked_trains_alone():
+    def factory(channels, image_size, classes):
+        return Branches(torch.nn.Flatten(), torch.nn.Linear(channels * image_size**2, classes))
+
+    assert not can_train_together(HEADS["linear"](make_network(factory, 1, 8, 3)))
+    assert can_train_together(HEADS["ridge"](make_network("convnet", 1, 8, 3)))
