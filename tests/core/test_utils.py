@@ -88,7 +88,7 @@ main(sys.argv[1:])
 """
 TRAJECTORIES = "matching --experts 1000 --trajectory-iterations 2 --trajectory-every 1"
 GREEDY = {
-    "ridge --image-size 1024": "--target: not enough memory: labeldistill.data.images.resize asked for 7,188 MiB",
+    "ridge --image-size 1024": "--target: not enough memory: labeldistill.data.images._convert asked for 1,797 MiB",
     TRAJECTORIES: "not enough memory: labeldistill.methods.matching.expert_trajectories asked for 2,119 MiB",
 }
 
