@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -30,7 +29,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from select import select
 from threading import Event, current_thread, main_thread
-from threading import Lock as ThreadLock
 from typing import NamedTuple
 
 import torch
@@ -44,7 +42,7 @@ from .runs import EXPERIMENTS, Run, dependencies, finished_record, to_parameters
 from ..utils import InputError, replacing
 
 # %% auto #0
-__all__ = ['MARK', 'Start', 'PLACE', 'PRELOADED', 'PAPERMILL', 'PERFORM', 'SNAKEMAKE', 'TIME_OUTS', 'try_lock', 'Lock',
+__all__ = ['MARK', 'Start', 'PLACE', 'SERVE', 'PRELOADED', 'PAPERMILL', 'PERFORM', 'SNAKEMAKE', 'TIME_OUTS', 'try_lock', 'Lock',
            'first_free', 'gpus', 'Slot', 'gpu_slot', 'processes_of', 'kill_processes_of', 'ExecutorConfig',
            'start_process', 'run_process', 'serve', 'Forked', 'ForkServer', 'Job', 'Outcome', 'command_for', 'log',
            'last_line', 'run_once', 'run_one', 'open_jobs', 'blocked', 'exit_on_sigterm', 'progress_bar', 'run_inline',
@@ -196,15 +194,8 @@ def _wait_for(process: subprocess.Popen, timeout_s: float, stop: Event) -> str:
 Start = Callable[[list[str], Path, ExecutorConfig, Slot], subprocess.Popen]  # `start_process`, or a `ForkServer`
 
 
-def run_process(
-    command: list[str],
-    folder: Path,
-    config: ExecutorConfig,
-    slot: Slot,
-    stop: Event,  # kills when set
-    start: Start = start_process,
-) -> str:
-    "Run a command to its end, or kill it with everything it started; return how it ended."
+def run_process(command: list[str], folder: Path, config: ExecutorConfig, slot: Slot, stop: Event, start: Start) -> str:
+    "Run a command to its end, or kill it with everything it started when that is asked for; return how it ended."
     process = start(command, folder, config, slot)
     try:
         return _wait_for(process, config.timeout_s, stop)
@@ -216,6 +207,7 @@ def run_process(
 
 # %% ../../nbs/reproduce/09_executor.ipynb #8651282a
 PLACE = " " * 4096  # for a folder's name in the environment of the server
+SERVE = "import sys; from labeldistill.reproduce.executor import serve; serve(sys.argv[1:])"
 PRELOADED = (
     *("labeldistill.reproduce.kernel", "ipykernel.debugger", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
     *("labeldistill.analysis", "sklearn.datasets", "torch.utils.flop_counter"),
@@ -234,18 +226,10 @@ def _become(command: list[str], environment: dict[str, str], reply: int, log: in
     os.environ.update(environment)
     os.write(reply, str(os.getpid()).encode())
     os.close(reply)
-    sys.argv, status = ["-c", *command[1:]], 0
-    try:
-        exec(command[0], {"__name__": "__main__"})
-    except SystemExit as end:
-        status = end.code or 0
-        if not isinstance(status, int):
-            status = print(status, file=sys.stderr) or 1
-    except BaseException:
-        traceback.print_exc()
-        status = 1
+    sys.argv = ["-c", *command[1:]]
+    exec(command[0], {"__name__": "__main__"})  # an exception ends the interpreter as it would any other
     sys.stdout.flush(), sys.stderr.flush()
-    os._exit(status)
+    os._exit(0)  # all is written; an orderly end takes seconds
 
 # %% ../../nbs/reproduce/09_executor.ipynb #9171bc79
 def serve(modules: Sequence[str]) -> None:  # modules: to be imported first
@@ -260,21 +244,14 @@ def serve(modules: Sequence[str]) -> None:  # modules: to be imported first
             text, descriptors, *_ = socket.recv_fds(control, 1 << 20, 16)
             if not text:
                 return
-            process = os.fork()
-            if not process:
-                for other in replies.values():
-                    os.close(other)
-                try:
-                    _become(*json.loads(text), *descriptors)
-                finally:
-                    os._exit(1)
+            if not (process := os.fork()):
+                _become(*json.loads(text), *descriptors)
             replies[process], *others = descriptors
             for descriptor in others:
                 os.close(descriptor)
         while replies and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             reply = replies.pop(ended[0])
-            with suppress(BrokenPipeError):
-                os.write(reply, str(os.waitstatus_to_exitcode(ended[1])).encode())
+            os.write(reply, str(os.waitstatus_to_exitcode(ended[1])).encode())
             os.close(reply)
 
 # %% ../../nbs/reproduce/09_executor.ipynb #6e567b9f
@@ -302,37 +279,30 @@ class Forked:
 class ForkServer:
     "Starts commands in children of a process that has imported what runs need."
 
-    def __init__(self):
-        self.process, self.control, self.lock = None, None, ThreadLock()
+    def __init__(self, config: ExecutorConfig):
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-c", SERVE, *PRELOADED]
+        environment = _environment(Path(PLACE), config, None)
+        with theirs:  # in a session of its own, out of reach of the terminal's Ctrl-C
+            self.process = subprocess.Popen(command, cwd=config.root, env=environment, stdin=theirs, start_new_session=True)
 
-    def __call__(self, command: list[str], folder: Path, config: ExecutorConfig, slot: Slot) -> Forked:
+    def __call__(self, command: list[str], folder: Path, config: ExecutorConfig, slot: Slot) -> Forked | subprocess.Popen:
         "Start a command. Raises `TimeoutError`."
+        if self.process.poll() is not None:  # somebody has killed it
+            return start_process(command, folder, config, slot)
         environment = {MARK: str(folder)} | ({} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu})
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reply.settimeout(300)
-        with theirs, open(folder / "log.txt", "a") as file, self.lock:
-            if self.process is None or self.process.poll() is not None:
-                self.close()
-                self._launch(config)
+        with theirs, open(folder / "log.txt", "a") as file:
             descriptors = [theirs.fileno(), file.fileno(), *slot.descriptors]
             socket.send_fds(self.control, [json.dumps([command, environment]).encode()], descriptors)
         return Forked(reply)
 
-    def _launch(self, config: ExecutorConfig) -> None:
-        "Start the server, out of reach of the terminal's Ctrl-C."
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = "import sys; from labeldistill.reproduce.executor import serve; serve(sys.argv[1:])"
-        environment = _environment(Path(PLACE), config, None)
-        with theirs:
-            arguments = {"cwd": config.root, "env": environment, "stdin": theirs, "start_new_session": True}
-            self.process = subprocess.Popen([sys.executable, "-c", code, *PRELOADED], **arguments)
-
     def close(self) -> None:
         "End the server; its children, if there are any, go on."
-        if self.process is not None:
-            self.control.close()
-            self.process.kill()
-            self.process.wait()
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
 
 # %% ../../nbs/reproduce/09_executor.ipynb #ec8c771c
 class Job(NamedTuple):
@@ -409,13 +379,8 @@ def _attempts(job: Job, config: ExecutorConfig, stop: Event, start: Start) -> Ou
     return Outcome(job.run, "failed", why) if why else Outcome(job.run, "done")
 
 # %% ../../nbs/reproduce/09_executor.ipynb #3be64e24
-def run_one(
-    job: Job,
-    config: ExecutorConfig,
-    stop: Event | None = None,  # ends the run when set
-    start: Start = start_process,
-) -> Outcome:
-    "Do a run unless it is done: in a process of its own, alone, with a second attempt if the first fails."
+def run_one(job: Job, config: ExecutorConfig, stop: Event | None = None, start: Start = start_process) -> Outcome:
+    "Do a run unless it is done: in a process of its own, alone, with a second attempt if the first fails; `stop` ends it."
     job.run.folder(config.results).mkdir(parents=True, exist_ok=True)
     if finished_record(job.run, config.results):
         return Outcome(job.run, "kept")
@@ -478,7 +443,8 @@ def run_inline(
     "Do all jobs with processes of this machine, in an order that their needs allow."
     left, stop = {job.run.name: job for job in open_jobs(jobs, config.results)}, Event()
     outcomes = {job.run: Outcome(job.run, "kept") for job in jobs if job.run.name not in left}
-    starting = closing(ForkServer()) if sys.platform == "linux" else nullcontext(start_process)  # a fork is not safe on macOS
+    linux = sys.platform == "linux"  # elsewhere a fork is not safe
+    starting = closing(ForkServer(config)) if linux else nullcontext(start_process)
     bars = progress_bar(len(jobs), len(outcomes), progress)
     with exit_on_sigterm(), bars as bar, starting as start, ThreadPoolExecutor(workers) as pool:
         try:

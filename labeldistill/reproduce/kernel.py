@@ -50,13 +50,12 @@ class _Client(PapermillNotebookClient):
             except CellExecutionComplete:
                 idle.set()
 
-        self.kc.shell_channel.get_msgs()  # of the start
         self.kc.iopub_channel.call_handlers = receive
         self.kc.execute(cell.source)
         idle.wait()
-        reply = self.kc.get_shell_msg()["content"]
-        if reply["status"] == "error":
-            raise CellExecutionError.from_cell_and_msg(cell, reply)
+        *_, reply = self.kc.shell_channel.get_msgs()  # the first cell's comes after that of the start
+        if reply["content"]["status"] == "error":
+            raise CellExecutionError.from_cell_and_msg(cell, reply["content"])
 
 # %% ../../nbs/reproduce/12_kernel.ipynb #1ff98255
 class InProcess(Engine):

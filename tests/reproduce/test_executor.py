@@ -258,13 +258,13 @@ time.sleep(62)
 
 
 @pytest.fixture(params=["interpreter", "fork"])
-def start(request, monkeypatch):
+def start(request, monkeypatch, tmp_path):
     "Both ways to start a command."
     monkeypatch.setattr(executor, "PRELOADED", ())
     if request.param == "interpreter":
         yield executor.start_process
     else:
-        with closing(executor.ForkServer()) as server:
+        with closing(executor.ForkServer(configure(tmp_path, threads=2))) as server:
             yield server
 
 
@@ -322,7 +322,7 @@ def test_a_killed_fork_server_costs_one_attempt_and_leaves_the_lock_with_the_run
     monkeypatch.setattr(executor, "PRELOADED", ())
     gate, file = tmp_path / "gate", tmp_path / "lock"
     wait = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)"
-    with closing(executor.ForkServer()) as server:
+    with closing(executor.ForkServer(configure(tmp_path))) as server:
         descriptor = executor.try_lock(file)
         child = server([wait, str(gate)], tmp_path, configure(tmp_path), Slot(None, (descriptor,)))
         os.close(descriptor)
