@@ -31,6 +31,7 @@ from select import select
 from threading import Event, current_thread, main_thread
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -200,8 +201,9 @@ def run_process(command: list[str], folder: Path, config: ExecutorConfig, slot: 
     try:
         return _wait_for(process, config.timeout_s, stop)
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.pid:  # None: it has not begun
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         kill_processes_of(folder)
 
@@ -224,8 +226,9 @@ def _become(command: list[str], environment: dict[str, str], reply: int, log: in
     find.restype, mark = ctypes.c_void_p, os.fsencode(environment[MARK]) + b"\0"
     ctypes.memmove(find(MARK.encode()), mark, len(mark))
     os.environ.update(environment)
-    os.write(reply, str(os.getpid()).encode())
+    os.write(reply, json.dumps([os.getpid(), None]).encode())  # fails if the coordinator has given it up
     os.close(reply)
+    torch.default_generator.seed(), np.random.seed()  # noqa: NPY002  by chance, as at the start of an interpreter
     sys.argv = ["-c", *command[1:]]
     exec(command[0], {"__name__": "__main__"})  # an exception ends the interpreter as it would any other
     sys.stdout.flush(), sys.stderr.flush()
@@ -245,35 +248,36 @@ def serve(modules: Sequence[str]) -> None:  # modules: to be imported first
             if not text:
                 return
             if not (process := os.fork()):
+                for other in replies.values():
+                    os.close(other)
                 _become(*json.loads(text), *descriptors)
             replies[process], *others = descriptors
             for descriptor in others:
                 os.close(descriptor)
-        while replies and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            reply = replies.pop(ended[0])
-            os.write(reply, str(os.waitstatus_to_exitcode(ended[1])).encode())
-            os.close(reply)
+        for process, reply in [*replies.items()]:
+            if (ended := os.waitpid(process, os.WNOHANG))[0]:
+                with suppress(BrokenPipeError):  # the coordinator does not wait for it
+                    os.write(reply, json.dumps([process, os.waitstatus_to_exitcode(ended[1])]).encode())
+                os.close(replies.pop(process))
 
 # %% ../../nbs/reproduce/09_executor.ipynb #6e567b9f
 class Forked:
     "A child of the server, by the methods of `subprocess.Popen`."
 
     def __init__(self, reply: socket.socket):
-        self.reply, self.returncode = reply, None
-        if not (said := reply.recv(32)):
-            raise TimeoutError("the fork server has ended")
-        self.pid = int(said)
+        self.reply, self.pid, self.returncode = reply, None, None
 
     def poll(self, wait_s: float | None = 0) -> int | None:
         "Its exit status, if it has ended."
-        if self.returncode is None and select([self.reply], [], [], wait_s)[0]:
-            self.returncode = int(self.reply.recv(32) or -signal.SIGKILL)
-            self.reply.close()
+        while self.returncode is None and select([self.reply], [], [], wait_s)[0]:
+            self.pid, self.returncode = json.loads(self.reply.recv(64) or json.dumps([self.pid, -signal.SIGKILL]))
         return self.returncode
 
     def wait(self) -> int | None:
-        "Its exit status, after a wait for its end."
-        return self.poll(None)
+        "Its exit status, after a wait for its end; what has not begun never will."
+        status = self.poll(None) if self.pid else None
+        self.reply.close()
+        return status
 
 # %% ../../nbs/reproduce/09_executor.ipynb #ae121dfe
 class ForkServer:
@@ -287,13 +291,12 @@ class ForkServer:
             self.process = subprocess.Popen(command, cwd=config.root, env=environment, stdin=theirs, start_new_session=True)
 
     def __call__(self, command: list[str], folder: Path, config: ExecutorConfig, slot: Slot) -> Forked | subprocess.Popen:
-        "Start a command. Raises `TimeoutError`."
+        "Start a command."
         if self.process.poll() is not None:  # somebody has killed it
             return start_process(command, folder, config, slot)
         environment = {MARK: str(folder)} | ({} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu})
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        reply.settimeout(300)
-        with theirs, open(folder / "log.txt", "a") as file:
+        with theirs, open(folder / "log.txt", "a") as file, suppress(ConnectionError):  # killed just now
             descriptors = [theirs.fileno(), file.fileno(), *slot.descriptors]
             socket.send_fds(self.control, [json.dumps([command, environment]).encode()], descriptors)
         return Forked(reply)
@@ -443,8 +446,8 @@ def run_inline(
     "Do all jobs with processes of this machine, in an order that their needs allow."
     left, stop = {job.run.name: job for job in open_jobs(jobs, config.results)}, Event()
     outcomes = {job.run: Outcome(job.run, "kept") for job in jobs if job.run.name not in left}
-    linux = sys.platform == "linux"  # elsewhere a fork is not safe
-    starting = closing(ForkServer(config)) if linux else nullcontext(start_process)
+    forks = left and sys.platform == "linux"  # elsewhere a fork is not safe
+    starting = closing(ForkServer(config)) if forks else nullcontext(start_process)
     bars = progress_bar(len(jobs), len(outcomes), progress)
     with exit_on_sigterm(), bars as bar, starting as start, ThreadPoolExecutor(workers) as pool:
         try:

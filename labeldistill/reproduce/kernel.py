@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import papermill
@@ -42,17 +42,19 @@ class _Client(PapermillNotebookClient):
         "Execute a cell and keep its outputs. Raises `CellExecutionError`."
         if cell.cell_type != "code":
             return
-        idle, cell.metadata["execution"], self.clear_before_next_output = Event(), {}, False
+        idle, cell.metadata["execution"], self.clear_before_next_output = Future(), {}, False
 
         def receive(message: dict[str, Any]) -> None:
             try:
                 self.process_message(message, cell, index)
             except CellExecutionComplete:
-                idle.set()
+                idle.set_result(None)
+            except OSError as error:  # the notebook is saved now and then
+                idle.set_exception(error)
 
         self.kc.iopub_channel.call_handlers = receive
         self.kc.execute(cell.source)
-        idle.wait()
+        idle.result()
         *_, reply = self.kc.shell_channel.get_msgs()  # the first cell's comes after that of the start
         if reply["content"]["status"] == "error":
             raise CellExecutionError.from_cell_and_msg(cell, reply["content"])

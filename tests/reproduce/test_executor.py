@@ -265,7 +265,16 @@ def start(request, monkeypatch, tmp_path):
         yield executor.start_process
     else:
         with closing(executor.ForkServer(configure(tmp_path, threads=2))) as server:
+            assert executor.run_process([""], tmp_path, configure(tmp_path), Slot(None, ()), Event(), server) == "exit status 0"
             yield server
+
+
+def works(process):
+    "Whether a process is there, and not as a zombie."
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @linux
@@ -275,13 +284,14 @@ def test_the_time_out_kills_everything_a_run_has_started(start, tmp_path):
     how = executor.run_process([CHILDREN], tmp_path, limits, slot, Event(), start)
     assert how == "time-out after 3 s" and not processes_of(tmp_path)
     started = [int(line) for line in (tmp_path / "log.txt").read_text().split()]
-    left = [psutil.Process(process) for process in started if psutil.pid_exists(process)]
-    assert len(started) == 3 and all(process.status() == psutil.STATUS_ZOMBIE for process in left)
+    assert len(started) == 3
+    until(lambda: not any(works(process) for process in started))  # it has lost its environment a moment before it is gone
 
 
 SHOW = """
-import json, os, socket, sys, torch
+import json, numpy, os, random, sys, torch
 print(json.dumps({
+    "chance": [torch.initial_seed(), random.random(), numpy.random.random()],
     "arguments": sys.argv, "folder": os.getcwd(), "leads": os.getsid(0) == os.getpid(), "threads": torch.get_num_threads(),
     "environment": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LABELDISTILL_RUN", "OMP_NUM_THREADS")},
     "input": sys.stdin.read(), "cuda": torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork(),
@@ -302,6 +312,7 @@ def test_a_command_finds_its_place_and_no_cuda_before_its_own(start, tmp_path):
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     assert [line.pop("environment") for line in lines] == [place | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("1", seen)]
     assert all(line.pop("processes") <= 2 for line in lines)  # numpy's BLAS may have started its second thread
+    assert len({number for line in lines for number in line.pop("chance")}) == 6
     expected = {"arguments": ["-c", "1e-05"], "folder": str(tmp_path), "leads": True, "threads": 2}
     assert lines == [expected | {"input": "", "cuda": False, "driver": False}] * 2
 
@@ -317,24 +328,52 @@ def test_a_command_ends_as_in_an_interpreter(start, tmp_path):
         assert (how, executor.last_line(tmp_path)) == (f"exit status {status}", said)
 
 
+WAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)"
+FILES = "import os\nfor number in os.listdir('/proc/self/fd'): print(os.path.realpath(f'/proc/self/fd/{number}'))"
+
+
 @linux
-def test_a_killed_fork_server_costs_one_attempt_and_leaves_the_lock_with_the_run(tmp_path, monkeypatch):
+def test_a_killed_fork_server_costs_one_attempt_and_leaves_the_locks_with_their_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "PRELOADED", ())
-    gate, file = tmp_path / "gate", tmp_path / "lock"
-    wait = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)"
-    with closing(executor.ForkServer(configure(tmp_path))) as server:
-        descriptor = executor.try_lock(file)
-        child = server([wait, str(gate)], tmp_path, configure(tmp_path), Slot(None, (descriptor,)))
-        os.close(descriptor)
+    gate, config, locks = tmp_path / "gate", configure(tmp_path), [tmp_path / "a", tmp_path / "b"]
+    (tmp_path / "other").mkdir()
+    with closing(executor.ForkServer(config)) as server:
+        with ExitStack() as stack:
+            mine, other = (Slot(None, (stack.enter_context(first_free([file])).descriptor,)) for file in locks)
+            child = server([WAIT, str(gate)], tmp_path, config, mine)
+            assert executor.run_process([FILES], tmp_path / "other", config, other, Event(), server) == "exit status 0"
+        opened = (tmp_path / "other" / "log.txt").read_text()
+        assert str(locks[1]) in opened and str(locks[0]) not in opened and "socket" not in opened
         server.process.kill()
-        assert child.wait() == -signal.SIGKILL and processes_of(tmp_path) == [child.pid]
-        assert executor.try_lock(file) is None
+        assert child.poll(None) == -signal.SIGKILL and processes_of(tmp_path) == [child.pid]
+        assert executor.try_lock(locks[0]) is None and executor.try_lock(locks[1]) is not None
         gate.touch()
         until(lambda: not processes_of(tmp_path))
-        with first_free([file], patience_s=60):  # a process has lost its environment a moment before its files
+        with first_free(locks[:1], patience_s=60):  # a process has lost its environment a moment before its files
             pass
-        how = executor.run_process(["exit(3)"], tmp_path, configure(tmp_path), Slot(None, ()), Event(), server)
-        assert how == "exit status 3"
+        assert executor.run_process(["exit(3)"], tmp_path, config, Slot(None, ()), Event(), server) == "exit status 3"
+
+
+@linux
+def test_what_a_server_has_not_begun_can_be_given_up(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text(WAIT.replace("sys.argv[1]", repr(str(tmp_path / "gate"))))
+    monkeypatch.setattr(executor, "PRELOADED", ("slow_to_import",))
+    config, stop = configure(tmp_path, called_from=tmp_path, timeout_s=0.2), Event()
+    touch, slot = ["import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"], Slot(None, ())
+    with closing(executor.ForkServer(config)) as server:
+        how = executor.run_process([*touch, str(tmp_path / "late")], tmp_path, config, slot, stop, server)
+        assert how == "time-out after 0.2 s"
+        stop.set()
+        assert executor.run_process([*touch, str(tmp_path / "stopped")], tmp_path, config, slot, stop, server) == "interrupted"
+        (tmp_path / "gate").touch()
+        more = config._replace(timeout_s=300)
+        assert executor.run_process([*touch, str(tmp_path / "new")], tmp_path, more, slot, Event(), server) == "exit status 0"
+        assert (tmp_path / "new").exists() and not (tmp_path / "late").exists() and not (tmp_path / "stopped").exists()
+    (tmp_path / "gate").unlink()
+    with closing(executor.ForkServer(config)) as server:
+        child = server([*touch, str(tmp_path / "never")], tmp_path, config, slot)
+        server.process.kill()
+        assert child.poll(None) == -signal.SIGKILL and child.pid is None
 
 
 def test_a_run_that_times_out_has_failed(folder):
