@@ -235,6 +235,15 @@ def _become(command: list[str], environment: dict[str, str], reply: int, log: in
     os._exit(0)  # all is written; an orderly end takes seconds
 
 # %% ../../nbs/reproduce/09_executor.ipynb #9171bc79
+def _report_ended(replies: dict[int, int]) -> None:  # replies: by process
+    "Say of the server's children that have ended how they did."
+    for process, reply in [*replies.items()]:
+        if (ended := os.waitpid(process, os.WNOHANG))[0]:
+            with suppress(BrokenPipeError):  # the coordinator does not wait for it
+                os.write(reply, json.dumps([process, os.waitstatus_to_exitcode(ended[1])]).encode())
+            os.close(replies.pop(process))
+
+
 def serve(modules: Sequence[str]) -> None:  # modules: to be imported first
     "Fork a process for each command that comes by the socket at standard input, until that is closed."
     with warnings.catch_warnings(action="ignore"):
@@ -248,17 +257,13 @@ def serve(modules: Sequence[str]) -> None:  # modules: to be imported first
             if not text:
                 return
             if not (process := os.fork()):
-                for other in replies.values():
+                for other in replies.values():  # else their ends would not be seen
                     os.close(other)
                 _become(*json.loads(text), *descriptors)
             replies[process], *others = descriptors
             for descriptor in others:
                 os.close(descriptor)
-        for process, reply in [*replies.items()]:
-            if (ended := os.waitpid(process, os.WNOHANG))[0]:
-                with suppress(BrokenPipeError):  # the coordinator does not wait for it
-                    os.write(reply, json.dumps([process, os.waitstatus_to_exitcode(ended[1])]).encode())
-                os.close(replies.pop(process))
+        _report_ended(replies)
 
 # %% ../../nbs/reproduce/09_executor.ipynb #6e567b9f
 class Forked:

@@ -386,7 +386,8 @@ def test_a_run_that_times_out_has_failed(folder):
 @linux
 def test_sigterm_ends_the_runs_in_flight(folder, environment):
     waiting = job(folder, 0, free=0)
-    code = "from tiny_runs import *; coordinate(sys.argv[1], 'inline', '', 1, [job(sys.argv[1], 0, free=0)])"
+    code = "from tiny_runs import *; from labeldistill.reproduce import executor; executor.PRELOADED = (); "
+    code += "coordinate(sys.argv[1], 'inline', '', 1, [job(sys.argv[1], 0, free=0)])"
     coordinator = subprocess.Popen([sys.executable, "-c", code, folder], env=environment)
     until(lambda: lines(folder, waiting, "began"))
     assert processes_of(waiting.run.folder(folder))
