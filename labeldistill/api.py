@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'evaluate', 'true_labels', 'FullEvaluation',
@@ -392,11 +395,8 @@ def train_full(
     return FullEvaluation(test.accuracy(full.module), full.accuracies, len(real.images), epochs, network.name, seed, full.module)
 
 # %% ../nbs/core/05_api.ipynb #235120db
-from matplotlib.figure import Figure
-
 from .data.catalog import find_root, on_disk
 from .data.known import KNOWN
-from .plots import draw_distilled
 
 
 @enough_memory()
@@ -408,6 +408,8 @@ def show(
     data_root: str | Path | None = None,
 ) -> Figure:  # which notebooks show
     "Draw a distilled data set: base images with their labels, all labels, the learning curve. Raises `InputError`."
+    from labeldistill.plots import draw_distilled  # drawing takes a second to import
+
     if out is not None:
         check_writable(Path(out), "out", (".png", ".svg", ".pdf"))
     labels = as_distilled(labels, data_root)

@@ -6,6 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 import nbformat
 import pytest
@@ -88,6 +89,7 @@ def names(folder):
 @pytest.fixture
 def writers(distilled, tmp_path_factory):
     "What writes a file: by its name a function of the path and of a number that is to be in it."
+    import_module("labeldistill.plots")  # `show` does it, where a child would each time, under its limits
     photos = tmp_path_factory.mktemp("photos")
     for number in (1, 2):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(photos / f"{number}.jpg")

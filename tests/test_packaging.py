@@ -92,8 +92,8 @@ def run_from_wheel(wheel, code, environment, tmp_path):
 
 
 def test_every_module_of_the_wheel_imports_without_development_packages(wheel, environment, tmp_path):
-    in_notebooks = "reproduce.render"  # needs IPython, which comes with `reproduce`
-    names = [f"labeldistill.{name}" for name in modules(wheel[1] / "labeldistill") if name not in ("__init__", in_notebooks)]
+    others = "__init__", "reproduce.kernel", "reproduce.render"  # these need Jupyter, which comes with `reproduce`
+    names = [f"labeldistill.{name}" for name in modules(wheel[1] / "labeldistill") if name not in others]
     code = f"""
 from importlib import import_module
 for name in {names}:
@@ -171,7 +171,7 @@ def test_only_required_packages_are_imported(repository, settings):
     required = {requirement(text)[0] for text in settings["requirements"].split()}
     required = {{"scikit-learn": "sklearn"}.get(name, name) for name in required} | {"PIL"}  # torchvision requires Pillow
     # of `reproduce`, and what these require
-    extra = {"papermill", "nbclient", "nbconvert", "jinja2", "nbformat", "IPython", "snakemake"}
+    extra = {"papermill", "ipykernel", "nbclient", "nbconvert", "jinja2", "nbformat", "IPython", "snakemake"}
     for file in (repository / "labeldistill").rglob("*.py"):
         allowed = required | (extra if file.parent.name == "reproduce" else set())
         assert set(imported(file)) - set(sys.stdlib_module_names) - {"labeldistill"} <= allowed, file.name

@@ -45,6 +45,10 @@ class PaperDistiller(Distiller):
 class SecondOrderLabels(PaperDistiller):
     "The distiller of `SecondOrder` (equation 1)."
 
+    def __init__(self, config: SecondOrder, task: LoadedTask):
+        super().__init__(config, task)
+        self.derivative = jvp if task.network.forward_mode else reverse_jvp
+
     def step(self, state: State, batch: Batch, update: Update) -> tuple[State, Tensor]:  # and (2,): outer loss, error in per cent
         "One iteration."
         (theta, opt_state, _), alpha = state.train_state, self.config.inner_lr
@@ -53,8 +57,7 @@ class SecondOrderLabels(PaperDistiller):
         ahead = theta - alpha * gradient
         (direction,), loss, logits = differentiate(loss_of(self.function, batch.outer_images, batch.targets), ahead)
         with replay():
-            derivative = jvp if self.task.network.forward_mode else reverse_jvp
-            label_gradient = second_order_label_gradient(self.function, theta, direction, batch.images, alpha, derivative)
+            label_gradient = second_order_label_gradient(self.function, theta, direction, batch.images, alpha, self.derivative)
         labels, labels_state = update(scatter(state.params, batch.rows, label_gradient), state.opt_state, state.params)
         train_state = TrainState(*self.network_optimizer.update(gradient, opt_state, theta))
         return State(labels, labels_state, train_state, state.resets), torch.stack([loss, top1_error(logits, batch.targets)])

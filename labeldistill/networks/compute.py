@@ -151,8 +151,8 @@ def choose_computation(
     if precision == "auto":
         precision = "bf16" if long and bfloat16_is_native(device) and _supports_bfloat16(network) else "fp32"
     if compile is None:
-        small = device.type == "cuda" or network.flops < COMPILE_BELOW
-        compile = long and small and not network.random and network.forward_mode and can_compile(device)
+        pays = long and (device.type == "cuda" or network.flops < COMPILE_BELOW)
+        compile = pays and not network.random and network.forward_mode and can_compile(device)
     if compile and (fault := compiler_fault(device.type)):
         warnings.warn(f"PyTorch's compiler does not work here: {fault}; networks are computed without it", stacklevel=2)
         compile = False

@@ -10,20 +10,21 @@ import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.flop_counter import FlopCounterMode
 
 from .functional import has_forward_mode
 from .zoo import NETWORKS, LeNet
 from ..utils import InputError, first_line, name_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['FORMS', 'FACTORY', 'INITS', 'find_factory', 'Reinitialized', 'without_layer', 'Network', 'make_network',
@@ -199,8 +200,6 @@ class Network:
     structured: bool = False  # the module's output is an object or a dictionary that holds the logits
     init: str = "default"  # a key of `INITS`
     random: bool = False  # draws random numbers while it trains, as with dropout
-    forward_mode: bool = True  # can be differentiated in forward mode
-    flops: int = 0  # floating-point operations of one image's forward pass
 
     def build(self, seed: int) -> nn.Module:
         "A module with fresh random parameters; the global random state is left as it was."
@@ -214,6 +213,20 @@ class Network:
     def blank_images(self) -> Tensor:  # (2, c, h, w)
         "Two blank images."
         return torch.zeros(2, self.channels, self.image_size, self.image_size)
+
+    @cached_property
+    def forward_mode(self) -> bool:
+        "Whether it can be differentiated in forward mode."
+        return has_forward_mode(self.build(seed=0), self.blank_images())
+
+    @cached_property
+    def flops(self) -> int:
+        "Floating-point operations of one image's forward pass."
+        from torch.utils.flop_counter import FlopCounterMode  # counting imports PyTorch's compiler, which takes seconds
+
+        with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+            self.build(seed=0).eval()(self.blank_images())
+        return counter.get_total_flops() // 2
 
     def to_features(self, module: nn.Module) -> nn.Module:
         "One of the network's modules without its last linear layer: (b, c, h, w) -> (b, features). Raises `InputError`."
@@ -243,13 +256,12 @@ def _measure(recipe: Network, module: nn.Module) -> Network:
     images, seen = recipe.blank_images(), []
     hook = module.register_forward_hook(lambda *call: seen.append(call[-1]) or _read_logits(*call))
     random = _draws_randomly(module, images)
-    with FlopCounterMode(display=False) as counter:
-        shape = tuple(module.eval()(images).shape)
+    shape = tuple(module.eval()(images).shape)
     hook.remove()
     if shape != (2, recipe.classes):
         raise InputError(f"--network '{recipe.name}' maps two images to shape {shape}; expected (2, {recipe.classes})")
     structured = not all(isinstance(output, Tensor) for output in seen)
-    return replace(recipe, random=random, structured=structured, flops=counter.get_total_flops() // 2)
+    return replace(recipe, random=random, structured=structured)
 
 # %% ../../nbs/networks/02_network.ipynb #a254338e
 def _try_network(recipe: Network) -> Network:
@@ -289,8 +301,7 @@ def make_network(
     module = recipe.build(seed=0)
     last_layer = _find_last_layer(module, recipe.blank_images(), classes, last_layer)
     features = module.get_submodule(last_layer).in_features if last_layer else 0
-    forward_mode = has_forward_mode(module, recipe.blank_images())
-    return replace(recipe, last_layer=last_layer, features=features, forward_mode=forward_mode)
+    return replace(recipe, last_layer=last_layer, features=features)
 
 # %% ../../nbs/networks/02_network.ipynb #0627cdd6
 def _layer_row(
@@ -312,6 +323,8 @@ def _layer_row(
 # %% ../../nbs/networks/02_network.ipynb #ee9e0064
 def layer_table(network: Network) -> pd.DataFrame:
     "Layers of a network with output shape, parameters and multiply-adds for one image."
+    import pandas as pd
+
     module, rows = network.build(seed=0).eval(), []
     for name, layer in module.named_modules():
         if any(True for _ in layer.parameters(recurse=False)):

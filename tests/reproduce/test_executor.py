@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
@@ -42,13 +42,14 @@ snakemake = pytest.mark.skipif(not importlib.util.find_spec("snakemake"), reason
 
 @pytest.fixture
 def no_kernels(monkeypatch):
-    "Tiny runs as plain Python, which starts faster than a kernel."
+    "Tiny runs as plain Python, without a notebook."
 
     def command_for(job, folder, device):
         given = to_parameters(job.run) | {"folder": str(folder)}
-        return [sys.executable, "-c", "\n".join([*(f"{name} = {value!r}" for name, value in given.items()), WORK])]
+        return ["\n".join([*(f"{name} = {value!r}" for name, value in given.items()), WORK])]
 
     monkeypatch.setattr(executor, "command_for", command_for)
+    monkeypatch.setattr(executor, "PRELOADED", ())
 
 
 def until(true, seconds=300):
@@ -236,8 +237,8 @@ def test_a_killed_process_is_tried_again_and_nothing_of_it_is_left(folder):
     worker.start()
     until(lambda: (run.folder(folder) / "checkpoint").exists())
     before = processes_of(run.folder(folder))
-    (papermill,) = (p for p in before if "papermill" in " ".join(psutil.Process(p).cmdline()))
-    os.kill(papermill, signal.SIGKILL)
+    (process,) = before
+    os.kill(process, signal.SIGKILL)
     until(lambda: len(lines(folder, waiting, "began")) == 2)
     assert not set(before) & set(processes_of(run.folder(folder)))
     (folder / "smoke" / "gate").touch()
@@ -246,13 +247,133 @@ def test_a_killed_process_is_tried_again_and_nothing_of_it_is_left(folder):
     assert lines(folder, waiting, "ended") == ["once"]
 
 
+CHILDREN = """
+import os, subprocess, time
+print(os.getpid(), subprocess.Popen(["setsid", "sleep", "61"]).pid, flush=True)
+if not os.fork():
+    os.setsid()
+    print(os.getpid(), flush=True)
+time.sleep(62)
+"""
+
+
+@pytest.fixture(params=["interpreter", "fork"])
+def start(request, monkeypatch, tmp_path):
+    "Both ways to start a command."
+    monkeypatch.setattr(executor, "PRELOADED", ())
+    if request.param == "interpreter":
+        yield executor.start_process
+    else:
+        with closing(executor.ForkServer(configure(tmp_path, threads=2))) as server:
+            assert executor.run_process([""], tmp_path, configure(tmp_path), Slot(None, ()), Event(), server) == "exit status 0"
+            yield server
+
+
+def works(process):
+    "Whether a process is there, and not as a zombie."
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @linux
-def test_the_time_out_kills_everything_a_run_has_started(tmp_path):
-    limits = configure(tmp_path, timeout_s=0.5)
-    command = ["sh", "-c", "setsid sleep 61 & sleep 62"]
+def test_the_time_out_kills_everything_a_run_has_started(start, tmp_path):
+    limits = configure(tmp_path, timeout_s=3)
     slot = Slot(None, (os.open(tmp_path / "lock", os.O_CREAT),))
-    how = executor.run_process(command, tmp_path, limits, slot, Event())
-    assert how == "time-out after 0.5 s" and not processes_of(tmp_path)
+    how = executor.run_process([CHILDREN], tmp_path, limits, slot, Event(), start)
+    assert how == "time-out after 3 s" and not processes_of(tmp_path)
+    started = [int(line) for line in (tmp_path / "log.txt").read_text().split()]
+    assert len(started) == 3
+    until(lambda: not any(works(process) for process in started))  # it has lost its environment a moment before it is gone
+
+
+SHOW = """
+import json, numpy, os, random, sys, torch
+print(json.dumps({
+    "chance": [torch.initial_seed(), random.random(), numpy.random.random()],
+    "arguments": sys.argv, "folder": os.getcwd(), "leads": os.getsid(0) == os.getpid(), "threads": torch.get_num_threads(),
+    "environment": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LABELDISTILL_RUN", "OMP_NUM_THREADS")},
+    "input": sys.stdin.read(), "cuda": torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork(),
+    "driver": "libcuda.so" in open("/proc/self/maps").read(), "processes": len(os.listdir("/proc/self/task")),
+}))
+sys.exit(7)
+"""
+
+
+@linux
+def test_a_command_finds_its_place_and_no_cuda_before_its_own(start, tmp_path):
+    config, lines = configure(tmp_path, threads=2), []
+    for gpu in ("1", None):
+        how = executor.run_process([SHOW, "1e-05"], tmp_path, config, Slot(gpu, ()), Event(), start)
+        assert how == "exit status 7"
+        lines.append(json.loads(executor.last_line(tmp_path)))
+    place = {"LABELDISTILL_RUN": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    assert [line.pop("environment") for line in lines] == [place | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("1", seen)]
+    assert all(line.pop("processes") <= 2 for line in lines)  # numpy's BLAS may have started its second thread
+    assert len({number for line in lines for number in line.pop("chance")}) == 6
+    expected = {"arguments": ["-c", "1e-05"], "folder": str(tmp_path), "leads": True, "threads": 2}
+    assert lines == [expected | {"input": "", "cuda": False, "driver": False}] * 2
+
+
+ENDS = {"1 / 0": (1, "ZeroDivisionError: division by zero"), "raise SystemExit('no')": (1, "no"), "print('yes')": (0, "yes")}
+ENDS |= {"exit()": (0, "yes"), "import os; os.abort()": (-6, "yes")}
+
+
+@linux
+def test_a_command_ends_as_in_an_interpreter(start, tmp_path):
+    for code, (status, said) in ENDS.items():
+        how = executor.run_process([code], tmp_path, configure(tmp_path), Slot(None, ()), Event(), start)
+        assert (how, executor.last_line(tmp_path)) == (f"exit status {status}", said)
+
+
+WAIT = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)"
+FILES = "import os\nfor number in os.listdir('/proc/self/fd'): print(os.path.realpath(f'/proc/self/fd/{number}'))"
+
+
+@linux
+def test_a_killed_fork_server_costs_one_attempt_and_leaves_the_locks_with_their_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "PRELOADED", ())
+    gate, config, locks = tmp_path / "gate", configure(tmp_path), [tmp_path / "a", tmp_path / "b"]
+    (tmp_path / "other").mkdir()
+    with closing(executor.ForkServer(config)) as server:
+        with ExitStack() as stack:
+            mine, other = (Slot(None, (stack.enter_context(first_free([file])).descriptor,)) for file in locks)
+            child = server([WAIT, str(gate)], tmp_path, config, mine)
+            assert executor.run_process([FILES], tmp_path / "other", config, other, Event(), server) == "exit status 0"
+        opened = (tmp_path / "other" / "log.txt").read_text()
+        assert str(locks[1]) in opened and str(locks[0]) not in opened and "socket" not in opened
+        server.process.kill()
+        assert child.poll(None) == -signal.SIGKILL and processes_of(tmp_path) == [child.pid]
+        assert executor.try_lock(locks[0]) is None and executor.try_lock(locks[1]) is not None
+        gate.touch()
+        until(lambda: not processes_of(tmp_path))
+        with first_free(locks[:1], patience_s=60):  # a process has lost its environment a moment before its files
+            pass
+        assert executor.run_process(["exit(3)"], tmp_path, config, Slot(None, ()), Event(), server) == "exit status 3"
+
+
+@linux
+def test_what_a_server_has_not_begun_can_be_given_up(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text(WAIT.replace("sys.argv[1]", repr(str(tmp_path / "gate"))))
+    monkeypatch.setattr(executor, "PRELOADED", ("slow_to_import",))
+    config, stop = configure(tmp_path, called_from=tmp_path, timeout_s=0.2), Event()
+    touch, slot = ["import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"], Slot(None, ())
+    with closing(executor.ForkServer(config)) as server:
+        how = executor.run_process([*touch, str(tmp_path / "late")], tmp_path, config, slot, stop, server)
+        assert how == "time-out after 0.2 s"
+        stop.set()
+        assert executor.run_process([*touch, str(tmp_path / "stopped")], tmp_path, config, slot, stop, server) == "interrupted"
+        (tmp_path / "gate").touch()
+        more = config._replace(timeout_s=300)
+        assert executor.run_process([*touch, str(tmp_path / "new")], tmp_path, more, slot, Event(), server) == "exit status 0"
+        assert (tmp_path / "new").exists() and not (tmp_path / "late").exists() and not (tmp_path / "stopped").exists()
+    (tmp_path / "gate").unlink()
+    with closing(executor.ForkServer(config)) as server:
+        child = server([*touch, str(tmp_path / "never")], tmp_path, config, slot)
+        server.process.kill()
+        assert child.poll(None) == -signal.SIGKILL and child.pid is None
 
 
 def test_a_run_that_times_out_has_failed(folder):
@@ -265,7 +386,8 @@ def test_a_run_that_times_out_has_failed(folder):
 @linux
 def test_sigterm_ends_the_runs_in_flight(folder, environment):
     waiting = job(folder, 0, free=0)
-    code = "from tiny_runs import *; coordinate(sys.argv[1], 'inline', '', 1, [job(sys.argv[1], 0, free=0)])"
+    code = "from tiny_runs import *; from labeldistill.reproduce import executor; executor.PRELOADED = (); "
+    code += "coordinate(sys.argv[1], 'inline', '', 1, [job(sys.argv[1], 0, free=0)])"
     coordinator = subprocess.Popen([sys.executable, "-c", code, folder], env=environment)
     until(lambda: lines(folder, waiting, "began"))
     assert processes_of(waiting.run.folder(folder))
