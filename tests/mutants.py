@@ -641,8 +641,8 @@ DATA = [
                 "every channel has its own mean and deviation",
             ),
             "normalised-by-all": (
-                "pixels = dataset.images[train.to(dataset.images.device)]",
-                "pixels = dataset.images",
+                "for rows in train.split(1024)",
+                "for rows in torch.arange(len(dataset.images)).split(1024)",
                 "the test part is not known",
             ),
         },
@@ -760,8 +760,8 @@ FRONT = [
         "test_guarantees.py::test_a_baseline_chooses_its_steps_on_the_validation_part",
         {
             "tested-on-validation": (
-                "_, valid, test = (image_set",
-                "_, test, valid = (image_set",
+                "part(parts.test)",
+                "part(parts.valid)",
                 "accuracies are of the test part",
             ),
         },
@@ -793,7 +793,7 @@ FRONT = [
         "core/test_api.py::test_classes_in_another_order_are_put_into_that_of_the_labels",
         {
             "classes-the-other-way": (
-                "torch.tensor([classes.index(name) for name in own])",
+                "torch.tensor([place[name] for name in own])",
                 "torch.tensor([own.index(name) for name in classes])",
                 "the target's class is looked up among the labels'",
             ),
