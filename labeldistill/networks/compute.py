@@ -44,7 +44,7 @@ def select_device(
 
 # %% ../../nbs/networks/03_compute.ipynb #3478e6da
 PRECISIONS = ("fp32", "bf16")
-COMPUTE_ONCE = {"realize_reads_threshold": 1, "realize_opcount_threshold": 4}  # not once for each use, if it is small
+COMPUTE_ONCE = {"realize_reads_threshold": 1, "realize_opcount_threshold": 4}  # what is used twice is kept, not recomputed
 
 
 class Computation(NamedTuple):
@@ -53,8 +53,8 @@ class Computation(NamedTuple):
     precision: str = "fp32"  # or "bf16"
     compile: bool = False
 
-    def prepare(self, function: Callable, minibatch: bool = False) -> Callable:
-        "The function, compiled if asked for; one compilation for each shape of its arguments, which may be few images."
+    def prepare(self, function: Callable, minibatch: bool = False) -> Callable:  # minibatch: of few images
+        "The function, compiled if asked for; one compilation for each shape of its arguments."
         options = COMPUTE_ONCE if minibatch and self.precision == "bf16" else None
         return torch.compile(function, dynamic=False, options=options) if self.compile else function
 
