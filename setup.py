@@ -15,7 +15,8 @@ reproduce, cluster, dev = (cfg[f"{extra}_requirements"].split() for extra in ("r
 # The README's links lead into the repository; a package index shows it elsewhere.
 there = f"{cfg['git_url']}/raw/{cfg['branch']}", f"{cfg['git_url']}/blob/{cfg['branch']}"
 readme = (here / "README.md").read_text(encoding="utf-8")
-readme = re.sub(r"(!?)(\[[^]]*\])\((?!\w+:|#)([^)]+)\)", lambda link: f"{link[1]}{link[2]}({there[not link[1]]}/{link[3]})", readme)
+own = re.compile(r"(!?)(\[[^]]*\])\((?!\w+:|#)([^)]+)\)")
+readme = own.sub(lambda link: f"{link[1]}{link[2]}({there[not link[1]]}/{link[3]})", readme)
 
 setup(
     name=lib,

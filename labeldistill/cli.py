@@ -143,10 +143,10 @@ def with_options(
         raise InputError(f"field '{twice[0]}': another option has this name")
     return _command(function, groups, parameters)
 
-# %% ../nbs/core/07_cli.ipynb #0ffdecc7
+# %% ../nbs/core/07_cli.ipynb #860fcead
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
-LabelsFile = Annotated[Path, typer.Argument(help="a .safetensors file, or a name that `labeldistill sets` lists", show_default=False)]
+LabelsFile = Annotated[Path, typer.Argument(help="a .safetensors file, or a name of `labeldistill sets`", show_default=False)]
 Seed = number(int, "seed of everything random")
 Models = number(int, "networks to train and test")
 Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
@@ -182,11 +182,11 @@ def datasets_command(*, data_root: DataRoot = None, as_json: Json = False) -> No
     ]
     report({"datasets": found}, as_json, "\n".join(lines))
 
-# %% ../nbs/core/07_cli.ipynb #17c25bdb
+# %% ../nbs/core/07_cli.ipynb #0d777fac
 @app.command("sets")
 def sets_command(*, as_json: Json = False) -> None:
     "List the label sets that ship with the package, and their accuracy."
-    from labeldistill.sets import set_line, sets
+    from labeldistill.shipped import set_line, sets
 
     cards = sets()
     report({"sets": cards}, as_json, "\n".join(map(set_line, cards)))
@@ -375,7 +375,7 @@ def baseline_command(
     found = evaluate(true_labels(task, label_smoothing, seed=seed), **how)
     report(found.as_dict(), as_json, str(found))
 
-# %% ../nbs/core/07_cli.ipynb #f7929fb4
+# %% ../nbs/core/07_cli.ipynb #f020140f
 @app.command("verify")
 @with_options
 def verify_command(
@@ -389,7 +389,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     "Test the label sets that ship with the package against their cards, with other students."
-    from labeldistill.sets import verify
+    from labeldistill.shipped import verify
 
     how = {"models": 5 if quick else 20, "seed": seed, "compute": compute, "data_root": data_root, "progress": not quiet}
     found = []
