@@ -29,6 +29,7 @@ PUBLIC = {
     "datasets": "api",
     "distill": "api",
     "evaluate": "api",
+    "from_hub": "sharing",
     "load": "data.catalog",
     "load_distilled": "artifact",
     "setting": "config",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:  # `as`: exported, as type checkers have it
     from labeldistill.networks.zoo import LeNet as LeNet
     from labeldistill.shipped import sets as sets
     from labeldistill.shipped import verify as verify
+    from labeldistill.sharing import from_hub as from_hub
     from labeldistill.training.evaluation import Evaluation as Evaluation
     from labeldistill.utils import InputError as InputError
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from .artifact import DistilledDataset
 
 # %% auto #0
-__all__ = ['draw_image', 'draw_bars', 'draw_heatmap', 'draw_curve', 'Picture', 'draw_distilled']
+__all__ = ['draw_image', 'draw_bars', 'draw_heatmap', 'draw_curve', 'Picture', 'draw_labels', 'draw_distilled']
 
 # %% ../nbs/core/04_plots.ipynb #22bd77b9
 def draw_image(
@@ -65,10 +65,15 @@ def draw_curve(axis: Axes, distilled: DistilledDataset) -> None:
         axis.axvline(reset, color="grey", lw=0.5, alpha=min(1, 10 / len(distilled.resets)))
     axis.set(xlabel=f"iteration (grey: {len(distilled.resets)} resets)", ylabel="error on real images (%)")
 
-# %% ../nbs/core/04_plots.ipynb #f100e8b6
+# %% ../nbs/core/04_plots.ipynb #6a8bb789
+def _spread(distilled: DistilledDataset, count: int) -> Tensor:  # (at most count,) int64
+    "Rows of images, evenly spread over their classes."
+    return distilled.base_labels.argsort(stable=True)[:: max(1, len(distilled) // count)][:count]
+
+
 def _draw_examples(figure: Figure, distilled: DistilledDataset, count: int) -> None:
     "Base images, evenly spread over their classes, one to a column, with their labels below."
-    shown = distilled.base_labels.argsort(stable=True)[:: max(1, len(distilled) // count)][:count]
+    shown = _spread(distilled, count)
     for column, row in zip(figure.subplots(2, len(shown), squeeze=False).T, shown.tolist(), strict=True):
         draw_image(column[0], distilled.images[row], distilled.source.classes[distilled.base_labels[row]])
         draw_bars(column[1], distilled.labels[row], distilled.target.classes)
@@ -80,6 +85,25 @@ class Picture(Figure):
     def _repr_png_(self) -> bytes:
         self.savefig(png := BytesIO(), format="png")
         return png.getvalue()
+
+# %% ../nbs/core/04_plots.ipynb #d498d9b8
+def draw_labels(
+    distilled: DistilledDataset,
+    examples: int = 10,  # images shown
+) -> Picture:
+    "A small figure of a distilled data set: some images in a row, below each its label."
+    distilled, rows = distilled.to("cpu"), _spread(distilled, examples).cpu()
+    count, high, classes = len(rows), 1.2, distilled.classes
+    figure = Picture(figsize=(0.75 * count + 1.5, 2.2), layout="tight")
+    axis = figure.add_subplot()
+    strip = distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2)  # (h, count * w, c)
+    axis.imshow(strip.expand(-1, -1, 3).numpy(), extent=(0, count, 0, 1))
+    axis.imshow(distilled.labels[rows].T.numpy(), "viridis", vmin=0, extent=(0, count, -high, 0), interpolation="nearest")
+    names = classes if len(classes) <= 12 else ()
+    axis.set_yticks(-high * (np.arange(len(names)) + 0.5) / max(1, len(names)), names, fontsize=6)
+    axis.set(xlim=(0, count), ylim=(-high, 1), xticks=[], aspect="equal")
+    axis.set_title(repr(distilled), fontsize=7)
+    return figure
 
 # %% ../nbs/core/04_plots.ipynb #8ba0b22e
 def draw_distilled(

@@ -27,6 +27,9 @@ DEVELOPMENT = [
         "nbconvert",
         "nbclient",
         "ipywidgets",
+        "huggingface_hub",
+        "pyarrow",
+        "datasets",
     ),
 ]
 BLOCK = f"""
@@ -165,7 +168,7 @@ def requirement(text):
 
 
 def test_requirements_are_those_of_settings(metadata, settings):
-    found = {"": set(), "reproduce": set(), "cluster": set(), "dev": set()}
+    found = {"": set(), "reproduce": set(), "cluster": set(), "hub": set(), "dev": set()}
     for line in metadata.get_all("Requires-Dist"):
         text, _, marker = line.partition(";")
         extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
@@ -174,7 +177,8 @@ def test_requirements_are_those_of_settings(metadata, settings):
     assert found[""] == wanted["requirements"]
     assert found["reproduce"] == wanted["reproduce_requirements"]
     assert found["cluster"] == wanted["reproduce_requirements"] | wanted["cluster_requirements"]
-    assert found["dev"] == wanted["reproduce_requirements"] | wanted["dev_requirements"]
+    assert found["hub"] == wanted["hub_requirements"]
+    assert found["dev"] == wanted["reproduce_requirements"] | wanted["hub_requirements"] | wanted["dev_requirements"]
 
 
 def test_version_and_requirements_stand_nowhere_else(repository, settings):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from html import escape
 from itertools import chain
 from threading import Event, Lock
 
@@ -95,6 +96,10 @@ class Evaluation:
         result = f"{self.accuracy_mean:.1f} ± {self.accuracy_std:.1f} %"
         place = f", {self.tested_on}" if self.tested_on else ""
         return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps{place})"
+
+    def _repr_html_(self) -> str:
+        "What a notebook shows: the line with a bar."
+        return f'<meter max="100" value="{self.accuracy_mean:.1f}"></meter> {escape(str(self))}'
 
     def as_dict(self) -> dict:
         "The record for JSON: means, standard deviations, and all fields."
