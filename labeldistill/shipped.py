@@ -45,7 +45,7 @@ def set_line(card: dict[str, Any]) -> str:
     how = f"{test['n']} x {test['network']}, {test['optimizer']}, {test['steps']} steps"
     return f"{card['name']:26} {_accuracy(test)} ({how}); {card['method']}; images: {card['source']}"
 
-# %% ../nbs/core/08_shipped.ipynb #2b5aeb08
+# %% ../nbs/core/08_shipped.ipynb #c229dc3d
 def _lines_of_tests(card: dict[str, Any]) -> list[str]:
     "How the labels do: this set, other base examples, other networks and optimizers."
     test, spread = card["test"], card["spread"]
@@ -59,7 +59,8 @@ def _lines_of_tests(card: dict[str, Any]) -> list[str]:
 def _leak(canaries: dict[str, Any]) -> str:
     "What canaries have shown, in words."
     learned, without = (canaries[name]["accuracy"]["mean"] for name in ("learned", "without"))
-    planted = f"{canaries['count']} training images were given wrong classes at random, and labels were learned anew."
+    again = f"labels were learned anew ({canaries['iterations']} iterations)"
+    planted = f"{canaries['count']} training images were given wrong classes at random, and {again}."
     return f"{planted} Students give back {learned:.1f} % of the wrong classes; those of the labels here, {without:.1f} %."
 
 # %% ../nbs/core/08_shipped.ipynb #7f7bf30d

@@ -30,7 +30,7 @@ from labeldistill.reproduce.experiments import (
 from ..task import LoadedTask
 
 # %% auto #0
-__all__ = ['CARD', 'CARD_EXPERIMENTS', 'choose_canaries', 'plant', 'learn_with', 'canary_set', 'run_card']
+__all__ = ['OTHERS', 'CARD', 'CARD_EXPERIMENTS', 'choose_canaries', 'plant', 'learn_with', 'canary_set', 'run_card']
 
 # %% ../../nbs/reproduce/13_cards.ipynb #e679c9e0
 def choose_canaries(
@@ -77,15 +77,18 @@ def canary_set(
     twice = {"images": torch.cat([images, images]), "labels": torch.cat([wrong, wrong])}  # no part of a data set may be empty
     return replace(target, name="canaries", test_size=len(rows), **twice)
 
-# %% ../../nbs/reproduce/13_cards.ipynb #404c7964
-CARD = LEARNING | {"students": 5, "networks": ["convnet", "alexnet"], "optimizers": ["sgd", "adamw"], "canaries": 500}
+# %% ../../nbs/reproduce/13_cards.ipynb #a0354227
+OTHERS = [{"network": "convnet"}, {"network": "alexnet"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}]
+CARD = LEARNING | {"students": 5, "others": OTHERS, "canaries": 500, "canary_iterations": 100}
 
 
 def _test_others(labels: DistilledDataset, spec: Spec, how: dict[str, Any]) -> list[dict[str, Any]]:
     "Tests with networks and optimizers for which the labels were not made."
-    given = [{"network": network} for network in spec["networks"]]
-    given += [{"student": Student(optimizer=optimizer)} for optimizer in spec["optimizers"]]
-    return [describe_evaluation(evaluate(labels, **one, **how)) for one in given]
+    found = []
+    for other in spec["others"]:
+        student = Student(**{name: value for name, value in other.items() if name != "network"})
+        found.append(describe_evaluation(evaluate(labels, network=other.get("network"), student=student, **how)))
+    return found
 
 
 def run_card(spec: Spec, workspace: Workspace) -> dict[str, Any]:
@@ -93,6 +96,8 @@ def run_card(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     labels, arguments, seed = needed_labels(spec, workspace), distill_arguments(spec, workspace.device), spec["seed"]
     how = {"models": spec["students"], "seed": seed, "compute": arguments["compute"], "progress": workspace.progress}
     others = _test_others(labels, spec, how)
+    if arguments["method"].epochs:
+        arguments["schedule"] = replace(arguments["schedule"], epochs=None, iterations=spec["canary_iterations"])
     task, _ = prepare(**arguments)
     rows, wrong = choose_canaries(task, spec["canaries"], seed)
     planted = plant(task, rows, wrong)
@@ -101,7 +106,7 @@ def run_card(spec: Spec, workspace: Workspace) -> dict[str, Any]:
         "learned": describe_evaluation(evaluate(learn_with(planted, seed), asked, **how)),
         "without": describe_evaluation(evaluate(labels, asked, **how)),
     }
-    return {"others": others, "canaries": {"count": len(rows), **canaries}}
+    return {"others": others, "canaries": {"count": len(rows), "iterations": task.schedule.iterations, **canaries}}
 
 # %% ../../nbs/reproduce/13_cards.ipynb #2ab103ea
 CARD_EXPERIMENTS: dict[str, Experiment] = {"card": Experiment("card.ipynb", run_card, CARD, ("distill",))}

@@ -21,10 +21,10 @@ from .runs import EXPERIMENTS, Done, Run, dependencies, finished, new_run
 # %% auto #0
 __all__ = ['INIT', 'METHOD', 'ITERATIONS', 'SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_sets']
 
-# %% ../../nbs/reproduce/14_sets.ipynb #0db0db49
+# %% ../../nbs/reproduce/14_sets.ipynb #8e77da4e
 INIT = {"expert": {"ensemble": 3}}
 METHOD = {"unrolled": {"init": INIT}}
-ITERATIONS = {10: 600, 50: 400, 100: 300, 500: 250}  # about as many as Table A1's budget allows
+ITERATIONS = {10: 600, 50: 300, 100: 250, 500: 200}  # about as many as Table A1's budget allows
 
 
 def _labels_run(target: str, count: int, source: str | None = None) -> Run:
