@@ -6,6 +6,8 @@
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
 # make results      execute nbs/results in place; renew papermill_runs/verdicts.csv and the README's table from the records
 # make records      renew papermill_runs/RECORDS.sha256 after new runs
+# make sets         do what is missing of the runs of the label sets that ship, and put them into the package
+# make dist         build and check the distributions, dist/*
 # make lock         renew requirements.lock from settings.ini
 #
 # Each of them makes its own .venv first, if need be.
@@ -21,7 +23,7 @@ TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit fuzz mutants prepare lint lock install results records
+.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit fuzz mutants prepare lint lock install results records sets dist
 
 install: $(VENV)/installed
 
@@ -79,6 +81,14 @@ prepare: install
 results: install
 	python -c 'from pathlib import Path; from labeldistill.reproduce.render import renew; renew(Path.cwd())'
 	nbdev_clean && python nbs/readme.py
+
+sets: install
+	python -c 'from pathlib import Path; from labeldistill.reproduce.sets import make_sets; print(make_sets(Path.cwd(), $(JOBS)))'
+
+dist: install
+	rm -rf dist build/lib
+	python -m build
+	twine check --strict dist/*
 
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,4 +1,5 @@
 """Packaging: everything that is said about the distribution is read from settings.ini."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -11,11 +12,17 @@ cfg = parser["DEFAULT"]
 lib = cfg["lib_name"]
 reproduce, cluster, hub, dev = (cfg[f"{extra}_requirements"].split() for extra in ("reproduce", "cluster", "hub", "dev"))
 
+# The README's links lead into the repository; a package index shows it elsewhere.
+there = f"{cfg['git_url']}/raw/{cfg['branch']}", f"{cfg['git_url']}/blob/{cfg['branch']}"
+readme = (here / "README.md").read_text(encoding="utf-8")
+own = re.compile(r"(!?)(\[[^]]*\])\((?!\w+:|#)([^)]+)\)")
+readme = own.sub(lambda link: f"{link[1]}{link[2]}({there[not link[1]]}/{link[3]})", readme)
+
 setup(
     name=lib,
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

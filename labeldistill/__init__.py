@@ -33,9 +33,11 @@ PUBLIC = {
     "load": "data.catalog",
     "load_distilled": "artifact",
     "setting": "config",
+    "sets": "shipped",
     "show": "api",
     "train_full": "api",
     "true_labels": "api",
+    "verify": "shipped",
 }
 
 __all__ = ["__version__", *PUBLIC]
@@ -67,6 +69,8 @@ if TYPE_CHECKING:  # `as`: exported, as type checkers have it
     from labeldistill.methods.loop import Event as Event
     from labeldistill.networks.zoo import LeNet as LeNet
     from labeldistill.sharing import from_hub as from_hub
+    from labeldistill.shipped import sets as sets
+    from labeldistill.shipped import verify as verify
     from labeldistill.training.evaluation import Evaluation as Evaluation
     from labeldistill.utils import InputError as InputError
 

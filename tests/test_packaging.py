@@ -87,6 +87,36 @@ def test_the_wheel_holds_every_module_and_asset_and_nothing_else(wheel):
     assert top == {"labeldistill"}
 
 
+def test_types_and_label_sets_are_in_the_wheel(wheel):
+    package = wheel[1] / "labeldistill"
+    labels, cards = (sorted(file.stem for file in package.glob(f"assets/sets/*.{kind}")) for kind in ("safetensors", "json"))
+    assert (package / "py.typed").is_file() and labels == cards and len(labels) >= 8
+
+
+def test_links_of_the_long_description_are_absolute(metadata, repository, settings):
+    links = re.findall(r"\]\(([^)]+)\)", metadata.get_payload())
+    own = re.findall(r"\]\((?!\w+:|#)([^)]+)\)", (repository / "README.md").read_text(encoding="utf-8"))
+    assert len(own) > 40 and all(link.startswith(("https://", "http://", "#")) for link in links)
+    for kind, file in (("raw", "nbs/images/letters-teach-digits.png"), ("blob", "CONTRIBUTING.md")):
+        assert f"{settings['git_url']}/{kind}/{settings['branch']}/{file}" in links
+
+
+@pytest.mark.slow
+def test_the_source_distribution_installs_and_verifies_its_claims(repository, environment, tmp_path):
+    sources, installed = tmp_path / "sources", tmp_path / "installed"
+    subprocess.run(["git", "clone", "--quiet", repository, sources], check=True)
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, sources]
+    subprocess.run(build, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", installed]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, archive], check=True)
+    command = [sys.executable, "-m", "labeldistill", "verify", "letters-digits-10-lenet", "--quick", "--quiet"]
+    here = environment | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(command, capture_output=True, text=True, env=here, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^letters-digits-10-lenet .*: holds\n1 of 1 claims hold$", done.stdout.strip())
+
+
 def run_from_wheel(wheel, code, environment, tmp_path):
     environment = environment | {"PYTHONPATH": str(wheel[1])}
     done = subprocess.run([sys.executable, "-c", BLOCK + code], capture_output=True, text=True, env=environment, cwd=tmp_path)

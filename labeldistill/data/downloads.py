@@ -167,6 +167,15 @@ _KUZUSHIJI49 = tuple(
     )
 )
 
+# %% ../../nbs/data/02_downloads.ipynb #882dc834
+_KMNIST10K = tuple(
+    Download(f"http://codh.rois.ac.jp/kmnist/dataset/kmnist/{file}", f"KMNIST/raw/{file}", None, f"sha256:{sha256}")
+    for file, sha256 in (
+        ("t10k-images-idx3-ubyte.gz", "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
+        ("t10k-labels-idx1-ubyte.gz", "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+    )
+)
+
 # %% ../../nbs/data/02_downloads.ipynb #ddb08e46
 _CUB200 = Download(
     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
@@ -177,7 +186,7 @@ _TINY_IMAGENET = Download(
     *("tiny-imagenet-200.zip", 248_100_043, "md5:90528d7ca1a48142e341f4ef8d21d0de"),
 )
 
-# %% ../../nbs/data/02_downloads.ipynb #4db1342a
+# %% ../../nbs/data/02_downloads.ipynb #e98a156f
 _CLANUWAT = "Clanuwat et al. (2018), Deep learning for classical Japanese literature, arXiv:1812.01718"
 _COHEN = "Cohen et al. (2017), EMNIST: an extension of MNIST to handwritten letters, arXiv:1702.05373"
 _KRIZHEVSKY = "Krizhevsky (2009), Learning multiple layers of features from tiny images, University of Toronto"
@@ -191,6 +200,7 @@ ORIGINS = {
     "mnist": Origin(None, "LeCun et al. (1998), Gradient-based learning applied to document recognition, Proc. IEEE"),
     "fashion_mnist": Origin("MIT", "Xiao, Rasul and Vollgraf (2017), Fashion-MNIST, arXiv:1708.07747"),
     "kmnist": Origin("CC BY-SA 4.0", _CLANUWAT),
+    "kmnist10k": Origin("CC BY-SA 4.0", _CLANUWAT, _KMNIST10K),
     "emnist_letters": Origin(None, _COHEN),
     "emnist_letters_transposed": Origin(None, _COHEN),
     "kuzushiji49": Origin("CC BY-SA 4.0", _CLANUWAT, _KUZUSHIJI49),

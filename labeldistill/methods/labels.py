@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifact import load_distilled
+from ..artifact import labels_file, load_distilled
 from ..config import Expert, settings_to_json, to_json
 from ..data.datasets import Normalisation
 from ..data.streams import generator
@@ -69,7 +69,7 @@ def _given_labels(
 ) -> Tensor:  # (N, C) float32
     "Labels of your own. Raises `InputError` unless they are finite and fit the task."
     if isinstance(init, str | Path):
-        if not Path(init).is_file():
+        if not labels_file(init).is_file():
             raise InputError(f"--init '{init}': expected {', '.join(names)} or a file of distilled labels")
         file, base = load_distilled(init), task.base
         if len(base) and not (file.source.is_to(base.dataset) and torch.equal(file.rows, base.rows)):

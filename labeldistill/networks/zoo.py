@@ -65,7 +65,19 @@ def _conv_pool_relu_innermost(
     y = _maximum(*_maximum(*y.unbind(1)).unbind(0)) + conv.bias[:, None]
     return relu(y).unflatten(1, (rows, columns, -1))
 
-# %% ../../nbs/networks/00_zoo.ipynb #80174348
+# %% ../../nbs/networks/00_zoo.ipynb #19624462
+def _columns_first(
+    blocks: Tensor,  # (b, blocks, channels, 4, columns)
+    product: bool,  # with a permutation matrix, for finite values; else a copy
+) -> Tensor:  # (b, blocks, columns, 4 rows x channels)
+    "Blocks of rows with their columns outside."
+    if not product:
+        return blocks.permute(0, 1, 4, 3, 2).flatten(3).contiguous()
+    shape = blocks.shape[2:]
+    order = torch.eye(shape.numel(), dtype=blocks.dtype, device=blocks.device).unflatten(1, shape).permute(0, 3, 2, 1).flatten(1)
+    return (blocks.flatten(2) @ order).unflatten(2, (shape[2], -1))
+
+# %% ../../nbs/networks/00_zoo.ipynb #a1314cf2
 class LeNet(nn.Module):
     "LeNet-5 as in Wang et al. 2018 and the paper; (b, channels, image_size, image_size) -> (b, classes). Raises `InputError`."
 
@@ -87,12 +99,11 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)
 
-    def _blocks(self, images: Tensor) -> Tensor:  # (b, features)
-        "Convolutions on blocks of rows."
+    def _blocks(self, images: Tensor, product: bool) -> Tensor:  # (b, features)
+        "Convolutions on blocks of rows; these are laid out by a product of matrices, or by a copy."
         before, after = self.margin, self.margin + self.fill
-        x = pad(images, (before, after, before, after)).unflatten(2, (-1, 4))
-        x = x.permute(0, 2, 4, 3, 1).flatten(3).contiguous()  # (b, blocks, columns, 4 rows x channels)
-        x = _conv_pool_relu(x, self.conv1, 4)
+        x = pad(images, (before, after, before, after)).unflatten(2, (-1, 4)).transpose(1, 2)
+        x = _conv_pool_relu(_columns_first(x, product), self.conv1, 4)
         x = _conv_pool_relu(x, self.conv2, 2)[:, : self.side, : self.side]
         return x.permute(0, 3, 1, 2).flatten(1)
 
@@ -103,8 +114,8 @@ class LeNet(nn.Module):
         return x.flatten(0, 2).T
 
     def forward(self, images: Tensor) -> Tensor:
-        few = len(images) <= INNERMOST_UP_TO and images.dtype == torch.bfloat16 and images.device.type == "cpu"
-        x = self._innermost(images) if few and torch.compiler.is_compiling() else self._blocks(images)
+        compiled = images.dtype == torch.bfloat16 and images.device.type == "cpu" and torch.compiler.is_compiling()
+        x = self._innermost(images) if compiled and len(images) <= INNERMOST_UP_TO else self._blocks(images, compiled)
         return self.fc3(relu(self.fc2(relu(self.fc1(x)))))
 
     def textbook(self) -> nn.Module:

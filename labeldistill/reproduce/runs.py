@@ -16,6 +16,7 @@ from ..artifact import DistilledDataset, load_distilled
 from ..config import Task
 from . import records
 from .budget import BUDGET_EXPERIMENTS
+from .cards import CARD_EXPERIMENTS
 from .experiments import PAPER_EXPERIMENTS, Experiment, Workspace
 from .records import Record, fill, read_record, run_identity, run_name, start_record
 from .studies import STUDY_EXPERIMENTS
@@ -27,7 +28,7 @@ __all__ = ['EXPERIMENTS', 'LIFTED', 'GATHERED', 'MOST_PARAMETERS', 'Run', 'new_r
            'from_parameters', 'finished_record', 'Done', 'finished', 'data_hashes', 'perform']
 
 # %% ../../nbs/reproduce/05_runs.ipynb #4e07e14f
-EXPERIMENTS: dict[str, Experiment] = PAPER_EXPERIMENTS | STUDY_EXPERIMENTS | BUDGET_EXPERIMENTS
+EXPERIMENTS: dict[str, Experiment] = PAPER_EXPERIMENTS | STUDY_EXPERIMENTS | BUDGET_EXPERIMENTS | CARD_EXPERIMENTS
 
 
 def _sections(kind: str) -> Mapping[str, Any]:
@@ -112,7 +113,7 @@ def to_parameters(run: Run) -> dict[str, Any]:
     if "method" in parameters:
         ((parameters["method"], parameters["options"]),) = parameters["method"].items()
     if len(parameters) > MOST_PARAMETERS - 2:
-        parameters["distillation"] = {name: parameters.pop(name) for name in GATHERED}
+        parameters["distillation"] = {name: parameters.pop(name) for name in GATHERED if name in parameters}
     return parameters
 
 # %% ../../nbs/reproduce/05_runs.ipynb #1c670f45

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,10 @@ def test_all_that_is_saved_is_loaded(distilled, labels_file, bars_npz):
     for name, value in vars(distilled).items():
         if name in ("images", "inputs", "data_root", "base_images", "target_data", "from_file", "transform"):  # not saved
             continue
+        if name in ("source", "target"):  # places are saved by their last names
+            value = replace(value, name=Path(value.name).name)
+        if name == "task":
+            value = value | {"target": Path(value["target"]).name}
         if isinstance(value, torch.Tensor):
             assert torch.equal(getattr(loaded, name), value), name
         else:
@@ -46,16 +52,38 @@ def test_all_that_is_saved_is_loaded(distilled, labels_file, bars_npz):
     assert torch.equal(loaded.with_images(bars_npz).images, distilled.images) and not loaded.keeps_images
 
 
+def test_a_file_does_not_tell_where_it_was_made(bars_npz, labels_file, tmp_path):
+    place = tmp_path / "secret" / "bars.npz"
+    place.parent.mkdir()
+    shutil.copy(bars_npz, place)
+    again = place.with_name("again.safetensors")
+    method = Ridge(init=str(labels_file))
+    made = distill(Task(place, 6, source=place, balanced=True), method, schedule=Schedule(iterations=2, outer_batch=32), **CPU)
+    made.save(again)
+    assert str(tmp_path).encode() not in again.read_bytes() and b"secret" not in again.read_bytes()
+    assert evaluate(made, models=2, **CPU).steps  # here the place is known
+    loaded = load_distilled(again)
+    assert loaded.target.name == loaded.task["source"] == "bars.npz" and loaded.method["ridge"]["init"] == labels_file.name
+    with pytest.raises(InputError, match=r"target is 'bars\.npz': a place that a file names is not opened"):
+        evaluate(loaded, models=2, **CPU)
+    assert evaluate(loaded, place, models=2, **CPU).accuracies == evaluate(made, models=2, **CPU).accuracies
+
+
+def test_a_path_is_no_known_name(make_dataset):
+    own = replace(artifact.refer_to(make_dataset()), name="/home/me/mnist")
+    assert artifact._last_names(own.name) == "mnist (a path)" and artifact._last_names("mnist") == "mnist"
+
+
 def test_the_file_names_all_that_belongs_to_the_labels(labels_file, bars_npz):
     with safe_open(labels_file, framework="pt") as file:
         facts = json.loads(file.metadata()["labeldistill"])
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
     assert shapes["labels"] == [6, 3] and shapes["rows"] == [6] and "images" not in shapes
-    assert facts["source"]["name"] == facts["target"]["name"] == str(bars_npz)
+    assert facts["source"]["name"] == facts["target"]["name"] == bars_npz.name
     assert facts["target"]["sha256"] == load(bars_npz).sha256
     assert facts["method"]["ridge"] == vars(Ridge()) and (facts["network"], facts["seed"]) == ("lenet", 1234)
     assert facts["student"] == {"head": "ridge", "optimizer": "adam", "order": "random", "steps": 8}
-    assert facts["task"].items() >= {"target": str(bars_npz), "base_examples": 6, "selection": "random"}.items()
+    assert facts["task"].items() >= {"target": bars_npz.name, "base_examples": 6, "selection": "random"}.items()
     assert facts["settings"].items() >= {"iterations": 8, "outer batch": 32, "training examples": 84}.items()
     assert 0 <= facts["validation_accuracy"] <= 100
     assert len(facts["normalisation"]) == 2 and {"labeldistill", "torch", "torchvision"} <= facts["versions"].keys()

@@ -1,0 +1,158 @@
+"""Label sets that ship with the package: found by name, true to their cards, true to their records."""
+
+import json
+import re
+
+import pytest
+
+from labeldistill import evaluate, load_distilled, show
+from labeldistill.artifact import SHIPPED, labels_file
+from labeldistill.cli import main
+from labeldistill.data.known import KNOWN
+from labeldistill.reproduce.records import read_record
+from labeldistill.reproduce.sets import SETS, recipe, ship
+from labeldistill.shipped import Verification, card_text, set_line, sets, verify
+from labeldistill.training.evaluation import Evaluation
+from labeldistill.utils import InputError
+
+ACROSS = "letters-digits-10-lenet"  # of built-in data
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return {card["name"]: card for card in sets()}
+
+
+def test_there_are_sets_of_all_sizes_in_order(cards):
+    assert len(cards) >= 8 and {ACROSS, "mnist-10-lenet", "mnist-100-lenet", "kmnist10k-100-lenet"} <= set(cards)
+    of_mnist = [card["count"] for name, card in cards.items() if name.startswith("mnist-")]
+    assert of_mnist == sorted(of_mnist)
+
+
+def test_each_set_loads_by_name_and_is_what_its_card_says(cards):
+    for name, card in cards.items():
+        labels = load_distilled(name)
+        data = [labels.target.name] if labels.source == labels.target else [labels.source.name, labels.target.name]
+        assert name == "-".join([*data, str(len(labels)), labels.network])
+        assert (card["count"], card["network"], card["validation_accuracy"]) == (
+            len(labels),
+            labels.network,
+            labels.validation_accuracy,
+        )
+        assert card["test"]["steps"] == labels.student.steps and card["test"]["n"] == 20 and {*data} <= {*KNOWN}
+        assert labels.from_file and not labels.keeps_images and labels_file(name).stat().st_size < 100_000
+
+
+def test_files_and_cards_are_those_of_the_records(cards, repository, tmp_path):
+    results = repository / "papermill_runs" / "results"
+    assert ship(results, tmp_path) == [name for name in SETS if name in cards]
+    made, shipped = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in (tmp_path, SHIPPED))
+    assert made == shipped
+
+
+def test_a_card_states_what_its_records_found(cards, repository):
+    for name, card in cards.items():
+        labels, rest = (read_record(repository / "papermill_runs" / "results" / folder).results for folder in card["records"])
+        assert card["test"]["mean"] == pytest.approx(sum(labels["accuracy"]["values"]) / 20)
+        assert card["canaries"] == rest["canaries"] and len(card["others"]) == len(rest["others"]) == 4
+        assert card["recipe"] == recipe(SETS[name].spec, f"{name}.safetensors")
+
+
+def test_no_set_holds_a_place_of_the_machine_it_was_made_on():
+    for file in SHIPPED.iterdir():
+        assert not re.search(rb"/(home|root|work|tmp|Users)/", file.read_bytes()), file.name
+
+
+def test_the_recipe_is_a_command_that_makes_the_same_run(cards, monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr("labeldistill.api.distill", lambda task, method, **how: asked.update(how, task=task, method=method))
+    monkeypatch.setattr("labeldistill.cli._save", lambda *given: None)
+    for name, run in SETS.items():
+        words = recipe(run.spec, str(tmp_path / "labels.safetensors")).split()
+        main(words[1:])
+        assert vars(asked["task"]) == run.spec["task"] | {"data_root": None} and asked["method"].init.ensemble == 3, name
+        assert asked["schedule"].iterations == run.spec["schedule"]["iterations"] and asked["seed"] == run.spec["seed"]
+
+
+def test_names_are_taken_wherever_a_labels_file_is(tmp_path, capsys):
+    assert show(ACROSS, tmp_path / "labels.png") and (tmp_path / "labels.png").stat().st_size > 1000
+    tested = evaluate(ACROSS, models=2, progress=False)
+    main(["evaluate", ACROSS, "--models", "2", "--quiet", "--json"])
+    assert json.loads(capsys.readouterr().out)["accuracies"] == list(tested.accuracies)
+    out = str(tmp_path / "more.safetensors")
+    task = ["--target", "digits", "--source", "letters", "--base-examples", "10"]
+    main(
+        ["distill", "second-order", *task, "--iterations", "1", "--outer-batch", "16", "--init", ACROSS, "--out", out, "--quiet"]
+    )
+    assert (load_distilled(out).rows == load_distilled(ACROSS).rows).all()
+
+
+@pytest.mark.parametrize("name", ["mnist-100", "../sets/mnist-10-lenet", "mnist-10-lenet.json", "MNIST-10-lenet"])
+def test_other_names_are_files_that_are_not_there(name):
+    with pytest.raises(InputError, match=r"is not there; expected .* the name of a set that ships"):
+        load_distilled(name)
+
+
+def test_a_set_is_one_line_with_its_name_first(cards, capsys):
+    main(["sets"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(cards) and lines == [set_line(card) for card in cards.values()]
+    main(["sets", "--json"])
+    assert json.loads(capsys.readouterr().out)["sets"] == list(cards.values())
+
+
+def test_a_card_reads_as_text(cards):
+    for card in cards.values():
+        text = card_text(card)
+        assert text.startswith(f"# {card['name']}\n") and card["recipe"] in text and "wrong classes" in text
+        assert f"{card['test']['mean']:.1f} ± {card['test']['std']:.1f} %" in text
+
+
+def tested(*accuracies):
+    return Evaluation(accuracies, accuracies, 10, "linear", "lenet", "adam", 1)
+
+
+def test_a_claim_holds_within_three_standard_errors_of_the_difference():
+    claim = {"mean": 80.0, "std": 2.0, "n": 16}  # standard error 0.5
+    test = tested(78.0, 78.0, 76.0, 76.0)  # mean 77, standard error 1 / sqrt(3)
+    found = Verification("some", claim, test)
+    assert found.errors == pytest.approx(-3 / (0.25 + 1 / 3) ** 0.5) and not found.holds
+    assert Verification("some", claim | {"mean": 79.0}, test).holds
+    assert Verification("some", claim | {"std": 0.0}, tested(80.0, 80.0)).holds
+    assert not Verification("some", claim | {"std": 0.0}, tested(79.0, 79.0)).holds
+
+
+def test_verify_trains_other_students_than_the_claim(cards):
+    [found] = verify([ACROSS], models=5, progress=False)
+    assert found.holds and found.test.seed != cards[ACROSS]["test"]["seed"]
+    with pytest.raises(InputError, match="--seed 1234: is that of the claim's own students"):
+        list(verify([ACROSS], seed=1234))
+
+
+def test_a_false_claim_ends_with_status_1(monkeypatch, capsys, cards):
+    false = cards[ACROSS] | {"test": cards[ACROSS]["test"] | {"mean": 99.0}}
+    monkeypatch.setattr("labeldistill.shipped.sets", lambda: [false])
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "--quick", "--quiet"])
+    assert stop.value.code == 1
+    assert re.search(rf"^{ACROSS} .*does NOT hold\n0 of 1 claims hold\n$", capsys.readouterr().out)
+
+
+def test_data_that_cannot_be_had_are_named_or_left_out(monkeypatch, capsys, cards, tmp_path):
+    def missing(reference, root=None, *more):
+        raise InputError(f"'{reference.name}' could not be downloaded")
+
+    monkeypatch.setattr("labeldistill.shipped.resolve", missing)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", ACROSS, "--quiet"])
+    assert stop.value.code == 2 and "error: 'digits' could not be downloaded" in capsys.readouterr().err
+    main(["verify", "--quiet"])
+    said = capsys.readouterr()
+    assert said.out == "0 of 0 claims hold\n" and said.err.count("not tested") == len(cards)
+
+
+def test_unknown_sets_and_seeds_are_refused(capsys):
+    for words, message in ((["nope"], "label set 'nope': expected one of"), ([ACROSS, "--seed", "x"], "--seed")):
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", *words])
+        assert stop.value.code == 2 and message in capsys.readouterr().err
