@@ -68,9 +68,9 @@ if TYPE_CHECKING:  # `as`: exported, as type checkers have it
     from labeldistill.methods.distiller import Distiller as Distiller
     from labeldistill.methods.loop import Event as Event
     from labeldistill.networks.zoo import LeNet as LeNet
+    from labeldistill.sharing import from_hub as from_hub
     from labeldistill.shipped import sets as sets
     from labeldistill.shipped import verify as verify
-    from labeldistill.sharing import from_hub as from_hub
     from labeldistill.training.evaluation import Evaluation as Evaluation
     from labeldistill.utils import InputError as InputError
 

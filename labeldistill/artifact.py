@@ -16,7 +16,7 @@ from importlib.resources import files
 from math import isfinite
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.utils.data
@@ -232,10 +232,13 @@ def _find_images(labels: _Pictured, source: Any) -> Tensor:  # (N, c, h, w) uint
     return labels.images_in(dataset)
 
 # %% ../nbs/core/03_artifact.ipynb #8166d9c8
-class _Indexed(torch.utils.data.Dataset):
+_Item = TypeVar("_Item", covariant=True)
+
+
+class _Indexed(torch.utils.data.Dataset[_Item]):
     "A data set that counts as a list does."
 
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> _Item:
         "One example, or of a slice the batch. Raises `IndexError` where there is none."
         place = range(len(self))[index]
         if isinstance(place, int):
@@ -243,7 +246,7 @@ class _Indexed(torch.utils.data.Dataset):
         return tuple(torch.utils.data.default_collate([self._example(i) for i in place]))
 
 # %% ../nbs/core/03_artifact.ipynb #625af2b9
-class _Examples(_Pictured, _Indexed):
+class _Examples(_Pictured, _Indexed[tuple[Any, Tensor]]):
     "A record as a data set of (image, soft label)."
 
     def __len__(self) -> int:
@@ -276,7 +279,7 @@ class _Examples(_Pictured, _Indexed):
         return replace(self, **{name: x.to(place) for name, x in tensors.items() if x is not None})
 
 # %% ../nbs/core/03_artifact.ipynb #8d066314
-class HardLabels(_Indexed):
+class HardLabels(_Indexed[tuple[Any, int]]):
     "The images of a distilled data set, each with one class: where its soft label is largest."
 
     def __init__(self, distilled: _Examples):
