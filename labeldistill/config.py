@@ -121,7 +121,7 @@ class Task(Settings):
     data_root: str | Path | None = setting(None, "folder of downloaded data; default: $LABELDISTILL_DATA or the cache")
     network_init: Literal["default", "xavier"] | None = setting(None, "initialization of networks; default: the method's")
 
-# %% ../nbs/core/01_config.ipynb #a025ddae
+# %% ../nbs/core/01_config.ipynb #5040e78e
 @dataclass(frozen=True)
 class Student(Settings):
     "How networks are trained on labels, in validation and in the test."
@@ -134,6 +134,14 @@ class Student(Settings):
         None, "order of minibatches; learned, within (each pass shuffled), across (all steps shuffled) where one was learned"
     )
     steps: int | None = setting(None, "training steps; default: T_i of the labels, else chosen on validation", at_least=1)
+    loss: Literal["cross-entropy", "mse"] | None = setting(
+        None, "what is minimized; mse: half the squared distance; default: the method's or the labels' own", absent=None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head == "ridge" and self.loss == "mse":
+            raise InputError("--loss mse: the ridge head learns by cross-entropy; expected --head linear")
 
 # %% ../nbs/core/01_config.ipynb #77000cea
 @dataclass(frozen=True)
@@ -249,7 +257,7 @@ class SecondOrder(Method):
 
         return (images.SecondOrderImages if self.learns_images else second_order.SecondOrderLabels)(self, task)
 
-# %% ../nbs/core/01_config.ipynb #bcf2d7c8
+# %% ../nbs/core/01_config.ipynb #47f716e4
 @dataclass(frozen=True)
 class Unrolled(Method):
     "Labels learned through a window of the student's own training."
@@ -264,6 +272,20 @@ class Unrolled(Method):
     inner_optimizer: Literal["adam", "sgd"] = setting("adam", "optimizer of the students")
     label_lr: float | None = setting(None, "learning rate of the labels; default: 0.05, or 0.01 unless uniform at first", above=0)
     init: Init = setting(None, INIT_HELP)
+    label_space: Literal["probabilities", "real"] | None = setting(
+        None, "what labels may be; default: real where students learn by squared error (--loss mse)", absent=None
+    )
+    outer_scale: float | None = setting(
+        None, "factor of the student's outputs in the outer loss; default: 1, with squared error 5", above=0, absent=None
+    )
+    horizon: int | None = setting(
+        None, "most steps that students go; default: the most that are tried, 1000 or 1701", at_least=1, absent=None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.horizon is not None and self.window > self.horizon:
+            raise InputError(f"--window {self.window}: must be at most {self.horizon}, the steps of a student (--horizon)")
 
     def build(self, task: Any) -> Any:
         from labeldistill.methods.unrolled import UnrolledLabels

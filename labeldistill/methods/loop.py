@@ -165,13 +165,13 @@ class Loop:
                 bar.update()
         return _add_epoch(progress, state, torch.stack(rows).float().cpu(), self.distiller.learns)
 
-# %% ../../nbs/methods/12_loop.ipynb #c01dadf8
+# %% ../../nbs/methods/12_loop.ipynb #af384a27
 def students_of(task: LoadedTask, distiller: Distiller) -> tuple[Head, Any]:  # and their optimizer
     "How students train in validation: by the task's recipe, or else as the method has it."
-    head, optimizer = distiller.students
-    return task.student_head(head, distiller.computation), optimizer
+    student = distiller.student
+    return task.student_head(student.head, distiller.computation, student.loss), student.optimizer
 
-# %% ../../nbs/methods/12_loop.ipynb #eab7407f
+# %% ../../nbs/methods/12_loop.ipynb #9ed7cd3a
 def _validate_student(
     task: LoadedTask, distiller: Distiller, seed: int, data: TrainingSet, progress: Progress
 ) -> tuple[int, float]:  # training steps, and accuracy in per cent
@@ -183,7 +183,8 @@ def _validate_student(
     student = Trainer(head, optimizer, begins)
     steps = task.student.steps or count or distiller.resets.training_steps(progress.state.resets)
     if not steps:  # T_i is not known before the first iteration
-        return choose_steps(student, data, task.validation, begins, show_progress=False)
+        candidates = distiller.most_steps and candidate_steps(task.count, distiller.most_steps)
+        return choose_steps(student, data, task.validation, begins, show_progress=False, candidates=candidates)
     with random_layers(seed, "validation", iteration):
         train(student, data, steps, generator(seed, "validation batches", iteration))
     return steps, task.validation.accuracy(student)
@@ -214,7 +215,7 @@ def validate(
         callback(Event(iteration, accuracy, data.labels.cpu()))
     return progress
 
-# %% ../../nbs/methods/12_loop.ipynb #37543989
+# %% ../../nbs/methods/12_loop.ipynb #77f6007b
 _STEP, _STEP_LOOKED_THROUGH = 3, 12  # passes of an image: forward and backward; the same and then a gradient of the gradient
 _LEAST_BATCH = 64  # a step on fewer images takes as long
 
@@ -223,7 +224,7 @@ def validation_cost(task: LoadedTask, distiller: Distiller) -> float:
     "What a validation that finds the students' number of steps costs, in iterations; 0 for one that does not have to."
     if task.student.steps or distiller.learns_rates or distiller.resets.training_steps(distiller.resets.init()) is not None:
         return 0.0
-    looks, batch = candidate_steps(task.count), max(distiller.inner_batch, _LEAST_BATCH)
+    looks, batch = candidate_steps(task.count, distiller.most_steps), max(distiller.inner_batch, _LEAST_BATCH)
     outer = min(task.schedule.outer_batch, len(task.train.images))
     passes = _STEP * looks[-1] * batch + len(looks) * len(task.validation.images)
     return passes / (_STEP * outer + _STEP_LOOKED_THROUGH * (distiller.inner_steps or 1) * batch)

@@ -65,7 +65,7 @@ def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
     exact = torch.tensor(values, dtype=torch.float64)
     return exact.mean().item(), exact.std().item() if len(values) > 1 else 0.0
 
-# %% ../../nbs/training/04_evaluation.ipynb #2e86a6f4
+# %% ../../nbs/training/04_evaluation.ipynb #8199bb8c
 @dataclass(frozen=True)
 class Evaluation:
     "Accuracies of several networks trained from scratch on the same labelled images."
@@ -79,6 +79,7 @@ class Evaluation:
     seed: int
     precision: str = "fp32"  # of the networks' computation
     order: str = "random"  # of the minibatches
+    loss: str = "cross-entropy"  # what the networks minimized
     tested_on: str = field(default="", compare=False)  # what a target that was given turned out to be
 
     @property
@@ -93,8 +94,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         result = f"{self.accuracy_mean:.1f} ± {self.accuracy_std:.1f} %"
-        place = f", {self.tested_on}" if self.tested_on else ""
-        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps{place})"
+        more = (", mse" if self.loss == "mse" else "") + (f", {self.tested_on}" if self.tested_on else "")
+        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps{more})"
 
     def as_dict(self) -> dict:
         "The record for JSON: means, standard deviations, and all fields."
@@ -164,14 +165,15 @@ def evaluate_students(
         found = tqdm(chain.from_iterable(groups), "testing", models, disable=not show_progress)
         return tuple(zip(*found, strict=True))
 
-# %% ../../nbs/training/04_evaluation.ipynb #6a7d076a
+# %% ../../nbs/training/04_evaluation.ipynb #7a00dab4
 def candidate_steps(
     count: int,  # N base examples
+    most: int | None = None,  # steps that students go; None: as many as are tried
 ) -> list[int]:
-    "Numbers of steps at which the authors' code looks."
-    if count > 100:
-        return [10, 25, 75, 101, 201, 301, 501, 701, 1001, 1201, 1501, 1701]
-    return sorted({10, 25, 75, *range(50, 1001, 50)})
+    "Numbers of steps at which the authors' code looks, up to the most that students go."
+    many = [10, 25, 75, 101, 201, 301, 501, 701, 1001, 1201, 1501, 1701]
+    steps = many if count > 100 else sorted({10, 25, 75, *range(50, 1001, 50)})
+    return steps if most is None else [*(step for step in steps if step < most), most]
 
 # %% ../../nbs/training/04_evaluation.ipynb #5b7587ab
 def check_candidates(steps: Sequence[int]) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['ORDERS', 'minibatches', 'minibatch_order', 'TrainingSet', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels']
+__all__ = ['ORDERS', 'minibatches', 'minibatch_order', 'TrainingSet', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels',
+           'are_probabilities']
 
 # %% ../../nbs/training/02_training_set.ipynb #cd4a9f25
 def minibatches(
@@ -99,3 +100,10 @@ def smoothed_labels(
 ) -> Tensor:  # (N, C) float32
     "True labels as rows of probabilities."
     return torch.nn.functional.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+
+# %% ../../nbs/training/02_training_set.ipynb #4741d772
+def are_probabilities(
+    labels: Tensor,  # (N, C)
+) -> bool:
+    "Whether all rows are distributions over the classes."
+    return not bool((labels < 0).any() or ((labels.sum(1) - 1).abs() > 1e-3).any())
