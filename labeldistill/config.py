@@ -21,9 +21,10 @@ from .utils import InputError, name_of
 
 # %% auto #0
 __all__ = ['Init', 'INIT_HELP', 'METHODS', 'setting', 'check_number', 'kinds', 'Settings', 'option_name', 'Task', 'Student',
-           'Schedule', 'Compute', 'Method', 'Expert', 'Ridge', 'SecondOrder', 'Unrolled', 'DatasetDistillation',
-           'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json', 'settings_from_json', 'method_from_json',
-           'without_absent', 'identity', 'as_task', 'check_settings', 'check_method']
+           'Schedule', 'Compute', 'Method', 'Expert', 'LabelSolve', 'Ridge', 'SecondOrder', 'Unrolled',
+           'DatasetDistillation', 'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json',
+           'settings_from_json', 'method_from_json', 'without_absent', 'identity', 'as_task', 'check_settings',
+           'check_method']
 
 # %% ../nbs/core/01_config.ipynb #8cbbb59f
 def setting(
@@ -189,7 +190,7 @@ class Method(Settings):
         "The distiller for a loaded task."
         raise NotImplementedError
 
-# %% ../nbs/core/01_config.ipynb #a631f56c
+# %% ../nbs/core/01_config.ipynb #a02c4bfc
 @dataclass(frozen=True)
 class Expert(Method):
     "Labels that networks trained on the real data give to the base images (Qin et al. 2024)."
@@ -207,15 +208,50 @@ class Expert(Method):
     top_k: int | None = setting(None, "probabilities kept of each label, 0: the hard label; default: all", at_least=0)
     network: str | Callable[..., Any] | None = setting(None, "network of the experts; default: the students'")
     batch_size: int = setting(128, "real images in a training step", at_least=1)
+    choice: Literal["in turn", "joint"] | None = setting(
+        None, "search for stopping point and temperature; joint: on from the best pair, up to 32; default: in turn", absent=None
+    )
 
     def build(self, task: Any) -> Any:
         from labeldistill.methods.distiller import ExpertLabels
 
         return ExpertLabels(self, task)
 
-# %% ../nbs/core/01_config.ipynb #a735c6b1
-Init = Any  # a name, a path, an `Expert`, or labels (N, C)
-INIT_HELP = "labels at the start: uniform, one-hot, smoothed, expert, or a file of labels"
+# %% ../nbs/core/01_config.ipynb #7bae2c4e
+@dataclass(frozen=True)
+class LabelSolve(Method):
+    "Labels in closed form: a ridge regression from base images to real ones, solved backwards (Nguyen et al. 2021)."
+
+    name: ClassVar[str] = "label-solve"
+    title: ClassVar[str] = "labels solved for in closed form, on features of networks"
+    prefix: ClassVar[str] = "solve_"
+    epochs: ClassVar[int | None] = None
+    many_small_steps: ClassVar[bool] = True
+
+    networks: int = setting(8, "networks whose features are pooled", at_least=1)
+    iterations: int = setting(0, "training iterations of the networks on real images; 0: untrained", at_least=0)
+    points: int = setting(1, "stopping points up to these iterations, pooled", at_least=1)
+    lam: float | None = setting(None, "ridge lambda, in units of the mean squared feature norm; default: chosen", above=0)
+    scale: float | None = setting(None, "factor of the labels, or of their logits; default: chosen on validation", above=0)
+    label_space: Literal["probabilities", "real"] | None = setting(
+        None, "what labels may be; default: real where students learn by squared error (--loss mse)"
+    )
+    network: str | Callable[..., Any] | None = setting(None, "network of the features; default: the students'")
+    batch_size: int = setting(128, "real images in a training step", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points > self.iterations + 1:
+            raise InputError(f"--solve-points {self.points}: must be at most {self.iterations + 1}, one for each iteration")
+
+    def build(self, task: Any) -> Any:
+        from labeldistill.methods.label_solve import SolvedLabels
+
+        return SolvedLabels(self, task)
+
+# %% ../nbs/core/01_config.ipynb #e10bfe31
+Init = Any  # a name, a path, an `Expert` or another method without a loop, or labels (N, C)
+INIT_HELP = "labels at the start: uniform, one-hot, smoothed, expert, label-solve, or a file of labels"
 
 
 @dataclass(frozen=True)
@@ -346,9 +382,10 @@ class TrajectoryMatching(Method):
 
         return TrajectoryLabels(self, task)
 
-# %% ../nbs/core/01_config.ipynb #5ad74795
+# %% ../nbs/core/01_config.ipynb #d7ce6b79
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Ridge, SecondOrder, Unrolled, Expert, DatasetDistillation, TrajectoryMatching)
+    method.name: method
+    for method in (Ridge, SecondOrder, Unrolled, Expert, LabelSolve, DatasetDistillation, TrajectoryMatching)
 }
 
 # %% ../nbs/core/01_config.ipynb #39c675fc

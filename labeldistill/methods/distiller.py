@@ -109,7 +109,7 @@ def replay_rng(device: torch.device, random: bool) -> Iterator[Callable]:  # ran
 
     yield replay
 
-# %% ../../nbs/methods/08_distiller.ipynb #449189b7
+# %% ../../nbs/methods/08_distiller.ipynb #d9d36e9e
 class Distiller:
     "A method built for a task."
 
@@ -131,9 +131,11 @@ class Distiller:
         self.inner_batch, self.found = task.inner_batch, {}  # N_i; what was chosen on the way, as JSON
         learn, given = vars(config).get("learn", "labels"), vars(config).get("init")  # its fields, not what else it may have
         self.init = resolve_init(given, task, learn != "labels", self.real_labels, fixed=learn == "images")
-        for expert in (config, self.init):
+        for expert in (config, self.init):  # what cannot be is refused before anything is trained
             if isinstance(expert, Expert):
-                plan_experts(expert, task)  # refused before anything is trained
+                plan_experts(expert, task)
+            elif expert is not config and isinstance(expert, Method):
+                expert.build(replace(task, student=self.student))
 
     @property
     def student(self) -> Student:
