@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'evaluate', 'true_labels', 'FullEvaluation',
            'train_full', 'show', 'datasets']
 
-# %% ../nbs/core/05_api.ipynb #6bb617c6
+# %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
 from labeldistill.config import (
     Compute,
@@ -32,6 +32,7 @@ from labeldistill.config import (
     as_task,
     check_method,
     check_number,
+    check_recipe,
     check_settings,
     option_name,
     to_json,
@@ -221,7 +222,7 @@ from .training.heads import make_head
 from .training.real_data import train_epochs
 from .training.training_set import are_probabilities, smoothed_labels
 
-# %% ../nbs/core/05_api.ipynb #24272a83
+# %% ../nbs/core/05_api.ipynb #8d13e8eb
 def _merge(given: Student, labels: DistilledDataset) -> Student:
     "The fields that are given; else those stored with the labels. Raises `InputError` for an order that was not learned."
     _check_order(given.order, bool(labels.rates))
@@ -229,6 +230,7 @@ def _merge(given: Student, labels: DistilledDataset) -> Student:
         remark = "a function of yours, with which the labels were made; give it again (student=Student(optimizer=...))"
         raise InputError(f"--optimizer {labels.student.optimizer}: {remark}, or one of {', '.join(OPTIMIZERS)}")
     merged = replace(labels.student, **{name: value for name, value in vars(given).items() if value is not None})
+    check_recipe(merged)
     if labels.student.loss == "mse" != merged.loss and not are_probabilities(labels.labels):
         raise InputError("--loss cross-entropy: the labels are real numbers, learned for squared error; expected mse")
     return merged if labels.rates else replace(merged, order="random")
@@ -295,7 +297,7 @@ def _choose_steps(head: Any, optimizer: MakeOptimizer, data: TrainingSet, valida
     student = Trainer(head, optimizer, stream(seed, "steps network"))
     return choose_steps(student, data, validation, seed, progress)[0]
 
-# %% ../nbs/core/05_api.ipynb #1e026c9d
+# %% ../nbs/core/05_api.ipynb #2688932b
 @enough_memory()
 def evaluate(
     labels: DistilledDataset | str | Path,  # or the file
@@ -323,6 +325,7 @@ def evaluate(
     labels = _find_base_images(labels, source, dataset, data_root)
     recipe, own = _test_network(labels, dataset, network, last_layer)
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
+    data = data.for_student(student)
     parts, part = split(dataset), lambda rows: image_set(dataset, rows, labels.normalisation, device)
     head, ridge = (student.head, recipe, device), labels.method.get("ridge", {})
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen

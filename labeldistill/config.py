@@ -21,7 +21,7 @@ from .utils import InputError, name_of
 
 # %% auto #0
 __all__ = ['Init', 'INIT_HELP', 'METHODS', 'setting', 'check_number', 'kinds', 'Settings', 'option_name', 'Task', 'Student',
-           'Schedule', 'Compute', 'Method', 'Expert', 'LabelSolve', 'Ridge', 'SecondOrder', 'Unrolled',
+           'check_recipe', 'Schedule', 'Compute', 'Method', 'Expert', 'LabelSolve', 'Ridge', 'SecondOrder', 'Unrolled',
            'DatasetDistillation', 'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json',
            'settings_from_json', 'method_from_json', 'without_absent', 'identity', 'as_task', 'check_settings',
            'check_method']
@@ -122,7 +122,7 @@ class Task(Settings):
     data_root: str | Path | None = setting(None, "folder of downloaded data; default: $LABELDISTILL_DATA or the cache")
     network_init: Literal["default", "xavier"] | None = setting(None, "initialization of networks; default: the method's")
 
-# %% ../nbs/core/01_config.ipynb #5040e78e
+# %% ../nbs/core/01_config.ipynb #59525df5
 @dataclass(frozen=True)
 class Student(Settings):
     "How networks are trained on labels, in validation and in the test."
@@ -138,11 +138,33 @@ class Student(Settings):
     loss: Literal["cross-entropy", "mse"] | None = setting(
         None, "what is minimized; mse: half the squared distance; default: the method's or the labels' own", absent=None
     )
+    augment: Literal["none", "shift", "shift+flip", "dsa"] | None = setting(
+        None, "change of images in every step: moved, mirrored, or one of DSA's changes; default: the labels' own", absent=None
+    )
+    lr_schedule: Literal["constant", "cosine"] | None = setting(
+        None, "step sizes in training; cosine: down to zero at the last of --steps; default: the labels' own", absent=None
+    )
+    ema: float | None = setting(
+        None, "share that a tested running mean of the weights keeps in a step; 0: none", at_least=0, below=1, absent=None
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head == "ridge" and self.loss == "mse":
             raise InputError("--loss mse: the ridge head learns by cross-entropy; expected --head linear")
+        if self.head == "ridge" and self.ema:
+            raise InputError(f"--ema {self.ema}: the ridge head's last layer is solved for, not averaged; expected --head linear")
+        if self.lr_schedule == "cosine" and self.optimizer in ("own", "average"):
+            raise InputError(f"--lr-schedule cosine: --optimizer {self.optimizer} has learned step sizes; expected constant")
+
+# %% ../nbs/core/01_config.ipynb #e55afbde
+def check_recipe(
+    student: Student,  # resolved
+) -> Student:
+    "The recipe. Raises `InputError` for a cosine that ends nowhere."
+    if student.lr_schedule == "cosine" and not student.steps:
+        raise InputError("--lr-schedule cosine: step sizes fall to zero at the last step; expected --steps")
+    return student
 
 # %% ../nbs/core/01_config.ipynb #77000cea
 @dataclass(frozen=True)
@@ -190,7 +212,7 @@ class Method(Settings):
         "The distiller for a loaded task."
         raise NotImplementedError
 
-# %% ../nbs/core/01_config.ipynb #a02c4bfc
+# %% ../nbs/core/01_config.ipynb #aae1fc7f
 @dataclass(frozen=True)
 class Expert(Method):
     "Labels that networks trained on the real data give to the base images (Qin et al. 2024)."
@@ -208,6 +230,9 @@ class Expert(Method):
     top_k: int | None = setting(None, "probabilities kept of each label, 0: the hard label; default: all", at_least=0)
     network: str | Callable[..., Any] | None = setting(None, "network of the experts; default: the students'")
     batch_size: int = setting(128, "real images in a training step", at_least=1)
+    views: int | None = setting(
+        None, "changed views of each image (--augment) that logits are averaged over; default: the image", at_least=1, absent=None
+    )
     choice: Literal["in turn", "joint"] | None = setting(
         None, "search for stopping point and temperature; joint: on from the best pair, up to 32; default: in turn", absent=None
     )

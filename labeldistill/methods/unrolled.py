@@ -20,7 +20,7 @@ __all__ = ['PROBABILITIES', 'OUTER_SCALE', 'LABEL_LR', 'FINE_LABEL_LR', 'to_logi
            'real_numbers', 'default_label_lr', 'SpaceDistiller', 'label_gradient', 'RolloutDistiller', 'max_steps',
            'StudentProgress', 'resolve_space', 'UnrolledLabels']
 
-# %% ../../nbs/methods/14_unrolled.ipynb #62a59f5c
+# %% ../../nbs/methods/14_unrolled.ipynb #08c47ce7
 from .distiller import Batch, Distiller, State, TrainState, Update
 from .optimizers import Transform, adam, clip_by_norm_ema, optimizer, through_softmax
 from .resets import at_horizon
@@ -29,7 +29,7 @@ from ..networks.functional import flat_parameters
 from ..task import LoadedTask
 from ..training.evaluation import candidate_steps
 from ..training.trainer import OPTIMIZERS
-from ..training.training_set import TrainingSet, are_probabilities
+from ..training.training_set import TrainingSet, are_probabilities, cosine_share
 
 # %% ../../nbs/methods/14_unrolled.ipynb #60742a3a
 def to_logits(
@@ -117,7 +117,7 @@ def label_gradient(
     found = backward(unroll, trajectory, direction)["labels"].flatten(0, 1)
     return found.new_zeros(count, found.shape[1]).index_add(0, rows.flatten(), found)
 
-# %% ../../nbs/methods/14_unrolled.ipynb #7f51426e
+# %% ../../nbs/methods/14_unrolled.ipynb #d1892be2
 _OPTIMIZER_OF = {"adam": "adam", "sgd": "momentum"}  # the names in `DIFFERENTIABLE` of the students' optimizers
 
 
@@ -127,15 +127,23 @@ class RolloutDistiller(SpaceDistiller):
     def __init__(self, config: Any, task: LoadedTask, steps: int, student: str, lr: float):  # K, optimizer, learning rate
         super().__init__(config, task)
         self.inner_steps, self.student_optimizer = steps, student
-        self.unroll = unroll_for(task, _OPTIMIZER_OF[student], ("labels",), self.student.loss)
+        self.recipe = self.student if self.augments else Student(loss=self.student.loss)  # what steps have of the students' own
+        self.unroll = unroll_for(task, _OPTIMIZER_OF[student], ("labels",), self.recipe.loss, self.recipe.ema or 0.0)
         self.lr = torch.full((steps,), lr, device=task.device)
         self.computation = task.computation._replace(compile=False)  # a step is compiled, not twenty
+
+    def step_sizes(self, done: Tensor) -> Tensor:  # () steps done -> (K,)
+        "Step sizes of the next K steps."
+        if self.recipe.lr_schedule != "cosine":
+            return self.lr
+        return self.lr * cosine_share(done + torch.arange(len(self.lr), device=self.lr.device), self.recipe.steps)
 
     def step(self, state: State, batch: Batch, update: Update) -> tuple[State, Tensor]:  # and (2,): loss, error in per cent
         "One iteration: K steps of a student on rows (K, N_i), judged at their end."
         (theta, memory, aux), labels = state.train_state, self.space.labels(state.params)
-        trajectory = rollout(self.unroll, theta, Minibatch(batch.images, labels[batch.rows], self.lr), memory, aux.steps)
-        direction, metrics = self.judge(trajectory.theta, state.train_state, batch)
+        minibatches = Minibatch(batch.images, labels[batch.rows], self.step_sizes(aux.steps))
+        trajectory = rollout(self.unroll, theta, minibatches, memory, aux.steps)
+        direction, metrics = self.judge(trajectory.tested, state.train_state, batch)
         gradient = label_gradient(self.unroll, trajectory, direction, batch.rows, len(labels))
         params, opt_state = update(gradient, state.opt_state, state.params)
         aux = aux._replace(steps=aux.steps + self.inner_steps)
@@ -161,12 +169,17 @@ def resolve_space(config: Unrolled, student: Student) -> tuple[str, bool]:  # a 
         raise InputError(f"--label-space real: students learn these by squared error; expected --loss mse, not {loss}")
     return loss, loss == "mse" and config.label_space != "probabilities"
 
-# %% ../../nbs/methods/14_unrolled.ipynb #dcdc7ade
+# %% ../../nbs/methods/14_unrolled.ipynb #7418cda2
 class UnrolledLabels(RolloutDistiller):
     "The distiller of `Unrolled`. Raises `InputError` for a window that is longer than a student's training."
 
+    augments = True
+
     def __init__(self, config: Unrolled, task: LoadedTask):
-        self.most_steps, self.horizon = config.horizon, config.horizon or max_steps(task.count)
+        last = task.student.steps if task.student.lr_schedule == "cosine" else None  # no step is taken behind it
+        self.most_steps, self.horizon = config.horizon, config.horizon or last or max_steps(task.count)
+        if last and self.horizon > last:
+            raise InputError(f"--horizon {self.horizon}: must be at most --steps {last}, where the step size is zero")
         if config.window > self.horizon:
             raise InputError(f"--window {config.window}: must be at most {self.horizon}, the steps of a student")
         self.loss, real = resolve_space(config, task.student)
@@ -180,7 +193,7 @@ class UnrolledLabels(RolloutDistiller):
         "A fresh student."
         theta, most = flat_parameters(self.task.network.build(seed)), self.horizon // self.config.window
         horizon = torch.randint(1, most + 1, (), generator=generator(seed, "horizon")) * float(self.config.window)
-        return TrainState(theta, self.unroll.optimizer.init(theta), StudentProgress(torch.zeros(()), horizon))
+        return TrainState(theta, self.unroll.init(theta), StudentProgress(torch.zeros(()), horizon))
 
     def judge(self, theta: Tensor, network: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
         "The gradient (P,) of the outer loss after a window, and (2,): that loss, error in per cent."
