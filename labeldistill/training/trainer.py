@@ -99,7 +99,7 @@ def ema_share(
     early = (1 + step) / (10 + step)
     return early.clamp(max=ema) if isinstance(early, Tensor) else min(early, ema)
 
-# %% ../../nbs/training/03_trainer.ipynb #0da3f610
+# %% ../../nbs/training/03_trainer.ipynb #b77eb528
 class Trainer:
     "A network in training, with its optimizer."
 
@@ -107,7 +107,7 @@ class Trainer:
         self.head, self.done = head, 0  # steps
         self.trained, self.state = head.init(seed)
         self.optimizers = FlatOptimizers(optimizer, head, self.trained)
-        self.lr, self.mean = self.optimizers[0].param_groups[0]["lr"], None  # of the weights, if they are averaged
+        self.lr, self.mean = self.optimizers[0].param_groups[0].get("lr"), None  # of the weights, if they are averaged
 
     def step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> Tensor:
         "One step on images (b, c, h, w) float32 and labels (b, C) or (b,), with a step size if given; the loss before it."

@@ -17,7 +17,7 @@ from ..config import Student, check_recipe
 from ..data.streams import generator
 
 # %% auto #0
-__all__ = ['ORDERS', 'AUGMENTATIONS', 'minibatches', 'minibatch_order', 'shift', 'shift_and_flip', 'dsa', 'TrainingSet',
+__all__ = ['ORDERS', 'AUGMENTATIONS', 'minibatches', 'minibatch_order', 'move', 'shift', 'shift_and_flip', 'dsa', 'TrainingSet',
            'images_seen', 'cosine_share', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels',
            'are_probabilities']
 
@@ -55,18 +55,24 @@ def minibatch_order(
     starts = range(0, steps, batches)
     return [start + place for start in starts for place in torch.randperm(batches, generator=rng).tolist()][:steps]
 
-# %% ../../nbs/training/02_training_set.ipynb #0956d402
-def shift(
+# %% ../../nbs/training/02_training_set.ipynb #dc468089
+def move(
     images: Tensor,  # (b, c, h, w)
-    numbers: Tensor,  # (b, 2) uniform in [0, 1)
+    by: Tensor,  # (b, 2) int64, rows and columns, 0 to 2 `most`
+    most: int,  # pixels, where an image stays in its place
 ) -> Tensor:  # (b, c, h, w)
     "Each image moved on its own, its border repeated."
-    most, (count, _, height, width) = 2 if images.shape[1] == 1 else 4, images.shape
-    down, right = (numbers * (2 * most + 1)).long().unbind(1)
-    rows, columns = (torch.arange(size, device=images.device) + by[:, None] for size, by in ((height, down), (width, right)))
-    which = torch.arange(count, device=images.device)[:, None, None]
+    height, width = images.shape[2:]
+    rows, columns = (torch.arange(size, device=images.device) + by[:, i, None] for i, size in enumerate((height, width)))
+    which = torch.arange(len(images), device=images.device)[:, None, None]
     moved = pad(images, [most] * 4, mode="replicate").permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
+
+
+def shift(images: Tensor, numbers: Tensor) -> Tensor:  # numbers: (b, 2) uniform in [0, 1)
+    "Images moved by up to two pixels, in color by four."
+    most = 2 if images.shape[1] == 1 else 4
+    return move(images, (numbers * (2 * most + 1)).long(), most)
 
 
 def shift_and_flip(images: Tensor, numbers: Tensor) -> Tensor:  # numbers: (b, 3)
