@@ -17,6 +17,7 @@ PUBLIC = {
     "Event": "methods.loop",
     "Expert": "config",
     "InputError": "utils",
+    "LabelSolve": "config",
     "LeNet": "networks.zoo",
     "Method": "config",
     "Ridge": "config",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # `as`: exported, as type checkers have it
     from labeldistill.config import Compute as Compute
     from labeldistill.config import DatasetDistillation as DatasetDistillation
     from labeldistill.config import Expert as Expert
+    from labeldistill.config import LabelSolve as LabelSolve
     from labeldistill.config import Method as Method
     from labeldistill.config import Ridge as Ridge
     from labeldistill.config import Schedule as Schedule

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'evaluate', 'true_labels', 'FullEvaluation',
            'train_full', 'show', 'datasets']
 
-# %% ../nbs/core/05_api.ipynb #6bb617c6
+# %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
 from labeldistill.config import (
     Compute,
@@ -32,6 +32,7 @@ from labeldistill.config import (
     as_task,
     check_method,
     check_number,
+    check_recipe,
     check_settings,
     option_name,
     to_json,
@@ -122,11 +123,11 @@ def thin_curve(
     ends = torch.tensor([len(stretch) for stretch in stretches]).cumsum(0)
     return torch.cat([ends[:, None].float(), torch.stack([stretch.mean(0) for stretch in stretches])], dim=1)[: len(curve)]
 
-# %% ../nbs/core/05_api.ipynb #4dfee85c
+# %% ../nbs/core/05_api.ipynb #e130f1e3
 def _recipe(task: LoadedTask, distiller: Distiller, data: TrainingSet, steps: int) -> Student:
     "How students of the labels are to be trained, all fields resolved."
     optimizer = task.student.optimizer or ("own" if data.rates else distiller.student_optimizer)
-    return Student(task.student.head or distiller.head, optimizer, task.student.order or data.order, steps)
+    return replace(distiller.student, optimizer=optimizer, order=task.student.order or data.order, steps=steps)
 
 
 def _settings(task: LoadedTask, distiller: Distiller, best: Best) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def distill(
         raise
     return as_artifact(loaded, distiller, seed, run.best, run)
 
-# %% ../nbs/core/05_api.ipynb #7d425fb9
+# %% ../nbs/core/05_api.ipynb #7c420a5d
 from .data.datasets import Dataset, normalisation, split
 from .networks.network import Network
 from .networks.zoo import NETWORKS
@@ -219,9 +220,9 @@ from .task import image_set, network_for, open_dataset, prepare_device, target_c
 from .training.evaluation import Evaluation, ImageSet, choose_steps, evaluate_students
 from .training.heads import make_head
 from .training.real_data import train_epochs
-from .training.training_set import smoothed_labels
+from .training.training_set import are_probabilities, smoothed_labels
 
-# %% ../nbs/core/05_api.ipynb #200ca1c2
+# %% ../nbs/core/05_api.ipynb #8d13e8eb
 def _merge(given: Student, labels: DistilledDataset) -> Student:
     "The fields that are given; else those stored with the labels. Raises `InputError` for an order that was not learned."
     _check_order(given.order, bool(labels.rates))
@@ -229,6 +230,9 @@ def _merge(given: Student, labels: DistilledDataset) -> Student:
         remark = "a function of yours, with which the labels were made; give it again (student=Student(optimizer=...))"
         raise InputError(f"--optimizer {labels.student.optimizer}: {remark}, or one of {', '.join(OPTIMIZERS)}")
     merged = replace(labels.student, **{name: value for name, value in vars(given).items() if value is not None})
+    check_recipe(merged)
+    if labels.student.loss == "mse" != merged.loss and not are_probabilities(labels.labels):
+        raise InputError("--loss cross-entropy: the labels are real numbers, learned for squared error; expected mse")
     return merged if labels.rates else replace(merged, order="random")
 
 # %% ../nbs/core/05_api.ipynb #40f8865e
@@ -293,7 +297,7 @@ def _choose_steps(head: Any, optimizer: MakeOptimizer, data: TrainingSet, valida
     student = Trainer(head, optimizer, stream(seed, "steps network"))
     return choose_steps(student, data, validation, seed, progress)[0]
 
-# %% ../nbs/core/05_api.ipynb #9f5a1a75
+# %% ../nbs/core/05_api.ipynb #2688932b
 @enough_memory()
 def evaluate(
     labels: DistilledDataset | str | Path,  # or the file
@@ -321,18 +325,20 @@ def evaluate(
     labels = _find_base_images(labels, source, dataset, data_root)
     recipe, own = _test_network(labels, dataset, network, last_layer)
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
+    data = data.for_student(student)
     parts, part = split(dataset), lambda rows: image_set(dataset, rows, labels.normalisation, device)
     head, ridge = (student.head, recipe, device), labels.method.get("ridge", {})
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen
-    steps = student.steps or _choose_steps(make_head(*head, ridge=ridge), make_optimizer, data, part(parts.valid), seed, progress)
+    chosen = make_head(*head, ridge=ridge, loss=student.loss), make_optimizer, data
+    steps = student.steps or _choose_steps(*chosen, part(parts.valid), seed, progress)
     computation = testing_computation(recipe, device, models * steps, compute)
     warn_of_short_run(compute.compile and computation.compile, models * steps)
-    students, start = make_head(*head, computation, ridge), labels.fixed_init if own else None
+    students, start = make_head(*head, computation, ridge, student.loss), labels.fixed_init if own else None
     accuracies = evaluate_students(students, make_optimizer, data, part(parts.test), steps, models, seed, progress, start)
-    how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, tested_on
-    return Evaluation(*accuracies, steps, *how)
+    how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, student.loss or "cross-entropy"
+    return Evaluation(*accuracies, steps, *how, tested_on)
 
-# %% ../nbs/core/05_api.ipynb #94bd994f
+# %% ../nbs/core/05_api.ipynb #8b3019c2
 @enough_memory()
 def true_labels(
     task: Task | str | Path | Any,
@@ -347,7 +353,8 @@ def true_labels(
     loaded = load_task(task, seed, "cpu")
     labels = smoothed_labels(target_classes(loaded.base, loaded.target), loaded.classes, smoothing)
     data = TrainingSet(loaded.base_images, labels, loaded.inner_batch)
-    return _collect(loaded, {"true": {"smoothing": smoothing}}, data, Student("linear", "adam", "random"), seed)
+    student = Student("linear", "adam", "random", loss="cross-entropy")
+    return _collect(loaded, {"true": {"smoothing": smoothing}}, data, student, seed)
 
 # %% ../nbs/core/05_api.ipynb #9b93b0da
 @dataclass(frozen=True, eq=False)

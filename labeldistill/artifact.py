@@ -129,12 +129,12 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
     with replacing(path) as part:
         part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": json.dumps(facts)}))
 
-# %% ../nbs/core/03_artifact.ipynb #09e9788b
+# %% ../nbs/core/03_artifact.ipynb #6aa924c9
 @dataclass(frozen=True, eq=False, repr=False)
 class _Labels:
     "Soft labels, the base examples they are for, and how they were made."
 
-    labels: Tensor  # (N, C) float32; rows sum to 1, unless "dd" learned them or an expert's largest probabilities were kept
+    labels: Tensor  # (N, C) float32; rows sum to 1, unless "dd" learned them, an expert's largest were kept, or they are real
     rows: Tensor  # (N,) int64, base examples in the source; (0,) where images were learned
     base_labels: Tensor  # (N,) int64, classes of the base examples there, or those that learned images began with; for pictures
     source: DataReference  # the target where images were learned
@@ -412,14 +412,14 @@ def _check_plain(
     elif isinstance(value, float) and not isfinite(value):
         raise ValueError("a number that is not finite")
 
-# %% ../nbs/core/03_artifact.ipynb #4aa562dd
+# %% ../nbs/core/03_artifact.ipynb #85addcb3
 def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Path | None) -> DistilledDataset:
     "A distilled data set from what a file holds. Raises `KeyError`, `TypeError` or `ValueError` if that does not fit together."
     converted: dict[str, Any] = {key: tuple(facts[key]) for key in ("resets", "rates")}
     for key in ("source", "target"):
         converted[key] = DataReference(**{**facts[key], "classes": tuple(facts[key]["classes"])})
     converted["normalisation"] = Normalisation(*map(tuple, facts["normalisation"]))
-    converted["student"] = settings_from_json(Student, facts["student"])
+    converted["student"] = settings_from_json(Student, {"loss": "cross-entropy"} | facts["student"])  # older files do not say
     images = {"base_images": tensors.get("images"), "learned_images": tensors.get("learned_images")}
     known = {name: facts[name] for name in _FACTS} | converted | {name: tensors[name] for name in _TENSORS} | images
     distilled = DistilledDataset(**known, keeps_images="images" in tensors, data_root=root, from_file=True)

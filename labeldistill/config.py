@@ -21,9 +21,10 @@ from .utils import InputError, name_of
 
 # %% auto #0
 __all__ = ['Init', 'INIT_HELP', 'METHODS', 'setting', 'check_number', 'kinds', 'Settings', 'option_name', 'Task', 'Student',
-           'Schedule', 'Compute', 'Method', 'Expert', 'Ridge', 'SecondOrder', 'Unrolled', 'DatasetDistillation',
-           'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json', 'settings_from_json', 'method_from_json',
-           'without_absent', 'identity', 'as_task', 'check_settings', 'check_method']
+           'check_recipe', 'Schedule', 'Compute', 'Method', 'Expert', 'LabelSolve', 'Ridge', 'SecondOrder', 'Unrolled',
+           'DatasetDistillation', 'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json',
+           'settings_from_json', 'method_from_json', 'without_absent', 'identity', 'as_task', 'check_settings',
+           'check_method']
 
 # %% ../nbs/core/01_config.ipynb #8cbbb59f
 def setting(
@@ -121,7 +122,7 @@ class Task(Settings):
     data_root: str | Path | None = setting(None, "folder of downloaded data; default: $LABELDISTILL_DATA or the cache")
     network_init: Literal["default", "xavier"] | None = setting(None, "initialization of networks; default: the method's")
 
-# %% ../nbs/core/01_config.ipynb #a025ddae
+# %% ../nbs/core/01_config.ipynb #59525df5
 @dataclass(frozen=True)
 class Student(Settings):
     "How networks are trained on labels, in validation and in the test."
@@ -134,6 +135,36 @@ class Student(Settings):
         None, "order of minibatches; learned, within (each pass shuffled), across (all steps shuffled) where one was learned"
     )
     steps: int | None = setting(None, "training steps; default: T_i of the labels, else chosen on validation", at_least=1)
+    loss: Literal["cross-entropy", "mse"] | None = setting(
+        None, "what is minimized; mse: half the squared distance; default: the method's or the labels' own", absent=None
+    )
+    augment: Literal["none", "shift", "shift+flip", "dsa"] | None = setting(
+        None, "change of images in every step: moved, mirrored, or one of DSA's changes; default: the labels' own", absent=None
+    )
+    lr_schedule: Literal["constant", "cosine"] | None = setting(
+        None, "step sizes in training; cosine: down to zero at the last of --steps; default: the labels' own", absent=None
+    )
+    ema: float | None = setting(
+        None, "share that a tested running mean of the weights keeps in a step; 0: none", at_least=0, below=1, absent=None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head == "ridge" and self.loss == "mse":
+            raise InputError("--loss mse: the ridge head learns by cross-entropy; expected --head linear")
+        if self.head == "ridge" and self.ema:
+            raise InputError(f"--ema {self.ema}: the ridge head's last layer is solved for, not averaged; expected --head linear")
+        if self.lr_schedule == "cosine" and self.optimizer in ("own", "average"):
+            raise InputError(f"--lr-schedule cosine: --optimizer {self.optimizer} has learned step sizes; expected constant")
+
+# %% ../nbs/core/01_config.ipynb #e55afbde
+def check_recipe(
+    student: Student,  # resolved
+) -> Student:
+    "The recipe. Raises `InputError` for a cosine that ends nowhere."
+    if student.lr_schedule == "cosine" and not student.steps:
+        raise InputError("--lr-schedule cosine: step sizes fall to zero at the last step; expected --steps")
+    return student
 
 # %% ../nbs/core/01_config.ipynb #77000cea
 @dataclass(frozen=True)
@@ -181,7 +212,7 @@ class Method(Settings):
         "The distiller for a loaded task."
         raise NotImplementedError
 
-# %% ../nbs/core/01_config.ipynb #a631f56c
+# %% ../nbs/core/01_config.ipynb #aae1fc7f
 @dataclass(frozen=True)
 class Expert(Method):
     "Labels that networks trained on the real data give to the base images (Qin et al. 2024)."
@@ -199,15 +230,53 @@ class Expert(Method):
     top_k: int | None = setting(None, "probabilities kept of each label, 0: the hard label; default: all", at_least=0)
     network: str | Callable[..., Any] | None = setting(None, "network of the experts; default: the students'")
     batch_size: int = setting(128, "real images in a training step", at_least=1)
+    views: int | None = setting(
+        None, "changed views of each image (--augment) that logits are averaged over; default: the image", at_least=1, absent=None
+    )
+    choice: Literal["in turn", "joint"] | None = setting(
+        None, "search for stopping point and temperature; joint: on from the best pair, up to 32; default: in turn", absent=None
+    )
 
     def build(self, task: Any) -> Any:
         from labeldistill.methods.distiller import ExpertLabels
 
         return ExpertLabels(self, task)
 
-# %% ../nbs/core/01_config.ipynb #a735c6b1
-Init = Any  # a name, a path, an `Expert`, or labels (N, C)
-INIT_HELP = "labels at the start: uniform, one-hot, smoothed, expert, or a file of labels"
+# %% ../nbs/core/01_config.ipynb #7bae2c4e
+@dataclass(frozen=True)
+class LabelSolve(Method):
+    "Labels in closed form: a ridge regression from base images to real ones, solved backwards (Nguyen et al. 2021)."
+
+    name: ClassVar[str] = "label-solve"
+    title: ClassVar[str] = "labels solved for in closed form, on features of networks"
+    prefix: ClassVar[str] = "solve_"
+    epochs: ClassVar[int | None] = None
+    many_small_steps: ClassVar[bool] = True
+
+    networks: int = setting(8, "networks whose features are pooled", at_least=1)
+    iterations: int = setting(0, "training iterations of the networks on real images; 0: untrained", at_least=0)
+    points: int = setting(1, "stopping points up to these iterations, pooled", at_least=1)
+    lam: float | None = setting(None, "ridge lambda, in units of the mean squared feature norm; default: chosen", above=0)
+    scale: float | None = setting(None, "factor of the labels, or of their logits; default: chosen on validation", above=0)
+    label_space: Literal["probabilities", "real"] | None = setting(
+        None, "what labels may be; default: real where students learn by squared error (--loss mse)"
+    )
+    network: str | Callable[..., Any] | None = setting(None, "network of the features; default: the students'")
+    batch_size: int = setting(128, "real images in a training step", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points > self.iterations + 1:
+            raise InputError(f"--solve-points {self.points}: must be at most {self.iterations + 1}, one for each iteration")
+
+    def build(self, task: Any) -> Any:
+        from labeldistill.methods.label_solve import SolvedLabels
+
+        return SolvedLabels(self, task)
+
+# %% ../nbs/core/01_config.ipynb #e10bfe31
+Init = Any  # a name, a path, an `Expert` or another method without a loop, or labels (N, C)
+INIT_HELP = "labels at the start: uniform, one-hot, smoothed, expert, label-solve, or a file of labels"
 
 
 @dataclass(frozen=True)
@@ -249,7 +318,7 @@ class SecondOrder(Method):
 
         return (images.SecondOrderImages if self.learns_images else second_order.SecondOrderLabels)(self, task)
 
-# %% ../nbs/core/01_config.ipynb #bcf2d7c8
+# %% ../nbs/core/01_config.ipynb #47f716e4
 @dataclass(frozen=True)
 class Unrolled(Method):
     "Labels learned through a window of the student's own training."
@@ -264,6 +333,20 @@ class Unrolled(Method):
     inner_optimizer: Literal["adam", "sgd"] = setting("adam", "optimizer of the students")
     label_lr: float | None = setting(None, "learning rate of the labels; default: 0.05, or 0.01 unless uniform at first", above=0)
     init: Init = setting(None, INIT_HELP)
+    label_space: Literal["probabilities", "real"] | None = setting(
+        None, "what labels may be; default: real where students learn by squared error (--loss mse)", absent=None
+    )
+    outer_scale: float | None = setting(
+        None, "factor of the student's outputs in the outer loss; default: 1, with squared error 5", above=0, absent=None
+    )
+    horizon: int | None = setting(
+        None, "most steps that students go; default: the most that are tried, 1000 or 1701", at_least=1, absent=None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.horizon is not None and self.window > self.horizon:
+            raise InputError(f"--window {self.window}: must be at most {self.horizon}, the steps of a student (--horizon)")
 
     def build(self, task: Any) -> Any:
         from labeldistill.methods.unrolled import UnrolledLabels
@@ -324,9 +407,10 @@ class TrajectoryMatching(Method):
 
         return TrajectoryLabels(self, task)
 
-# %% ../nbs/core/01_config.ipynb #5ad74795
+# %% ../nbs/core/01_config.ipynb #d7ce6b79
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Ridge, SecondOrder, Unrolled, Expert, DatasetDistillation, TrajectoryMatching)
+    method.name: method
+    for method in (Ridge, SecondOrder, Unrolled, Expert, LabelSolve, DatasetDistillation, TrajectoryMatching)
 }
 
 # %% ../nbs/core/01_config.ipynb #39c675fc

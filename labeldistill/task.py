@@ -116,7 +116,7 @@ class RunContext(NamedTuple):
     resume: bool = False
     progress: bool = False
 
-# %% ../nbs/core/02_task.ipynb #0eecfe7a
+# %% ../nbs/core/02_task.ipynb #915914d5
 @dataclass(frozen=True, eq=False)
 class LoadedTask:
     "What a method works on: base images and the real images of the target's training and validation parts, on one device."
@@ -143,10 +143,10 @@ class LoadedTask:
     def inner_batch(self) -> int:  # N_i
         return inner_batch_size(self.count, self.classes)
 
-    def student_head(self, kind: str, computation: Computation) -> Head:  # kind: a key of `HEADS`
+    def student_head(self, kind: str, computation: Computation, loss: str | None = None) -> Head:  # keys of `HEADS` and `LOSSES`
         "Students for the labels; a ridge head has the numbers of the ridge method that learns them."
         own = vars(self.method) if isinstance(self.method, Ridge) else {}
-        return make_head(kind, self.network, self.device, computation, own)
+        return make_head(kind, self.network, self.device, computation, own, loss)
 
     @cached_property
     def base(self) -> BaseSet:  # without rows where images are learned

@@ -198,6 +198,50 @@ METHODS = [
     ),
     *rows(
         "methods/unrolled.py",
+        "training/test_recipes.py::test_a_window_takes_the_steps_that_the_students_recipe_has",
+        {
+            "window-cosine-from-zero": (
+                "cosine_share(done + torch.arange",
+                "cosine_share(0 * done + torch.arange",
+                "step sizes in a window go on from those before it",
+            ),
+        },
+    ),
+    *rows(
+        "methods/unroll.py",
+        "training/test_recipes.py::test_gradients_through_an_averaged_run_are_those_of_one_graph",
+        {
+            "averaged-run-judged-by-its-end": (
+                "(*zeros, direction) if trajectory.averages else (direction, *zeros)",
+                "(direction, *zeros)",
+                "the gradient of the averaged weights reaches every step",
+            ),
+        },
+    ),
+    *rows(
+        "methods/unroll.py",
+        "methods/test_unrolled.py::test_ten_windows_give_the_labels_of_the_naive_form",
+        {
+            "window-of-another-loss": (
+                "LOSSES[self.error](",
+                'LOSSES["cross-entropy"](',
+                "windows minimize what their students do",
+            ),
+        },
+    ),
+    *rows(
+        "methods/label_solve.py",
+        "methods/test_label_solve.py::test_labels_are_those_of_one_least_squares_problem_over_the_pool",
+        {
+            "solve-last-network": (
+                "normal + weights @ gram @ weights.T",
+                "weights @ gram @ weights.T",
+                "all networks of a pool count",
+            ),
+        },
+    ),
+    *rows(
+        "methods/unrolled.py",
         "methods/test_unrolled.py::test_ten_windows_give_the_labels_of_the_naive_form",
         {
             "window-last-row-wins": (
@@ -340,8 +384,8 @@ EXPERTS = [
         "methods/test_experts.py::test_the_search_finds_the_checkpoint_and_then_the_temperature",
         {
             "temperature-of-first-point": (
-                "score_of(best, temperature)",
-                "score_of(0, temperature)",
+                "score(first, x))\n    while",
+                "score(firsts[0], x))\n    while",
                 "the temperature is chosen at the stopping point that was chosen",
             ),
         },

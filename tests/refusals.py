@@ -226,7 +226,10 @@ MODELS = {
     "no models": ({"models": 0}, f"--models 0: {FEW}"),
     "models beyond counting": ({"models": HUGE}, f"--models {HUGE}: {MOST}"),
 }
-HEAD = {"an unknown head": ({"head": "nonsense"}, "--head 'nonsense': expected linear, ridge$")}
+HEAD = {
+    "an unknown head": ({"head": "nonsense"}, "--head 'nonsense': expected linear, ridge$"),
+    "an unknown loss": ({"loss": "nonsense"}, "--loss 'nonsense': expected cross-entropy, mse$"),
+}
 OPTIMIZER = {"an unknown optimizer": ({"optimizer": "nonsense"}, "--optimizer 'nonsense': expected adam, sgd, adamw$")}
 OPTIMIZERS = {
     "a maker of no optimizer": ({"optimizer": nameless}, "--optimizer: made a NoneType; expected a torch Optimizer"),
@@ -251,7 +254,7 @@ METHOD_OPTIONS = {
 METHODS_NAMED = {
     "an unknown method": (
         {"method": "nonsense"},
-        "^error: distill nonsense: expected ridge, second-order, unrolled, expert, dd, matching, or package.module:Class",
+        "^error: distill nonsense: expected ridge, second-order, unrolled, expert, label-solve, dd, matching, or package.mod",
     ),
     "a method of a module that is not there": (
         {"method": "no_such_module:Mine"},
@@ -281,6 +284,10 @@ METHODS_NAMED = {
         {"method": "unrolled", "expert_temperature": 2.0},
         "--expert-temperature: only with --init expert$",
     ),
+    "numbers of features without a solution": (
+        {"method": "unrolled", "solve_networks": 3},
+        "--solve-networks: only with --init label-solve$",
+    ),
     "experts' network without experts": (
         {"method": "matching", "init": "uniform", "expert_network": "lenet"},
         "--expert-network: only with --init expert$",
@@ -308,12 +315,41 @@ FIT = {
     "images that are class-blind": ({"learn": "images", "balanced": False}, f"--balanced: {LABELS_ONLY}"),
     "random labels with ridge": (
         {"init": "random"},
-        "--init 'random': expected uniform, one-hot, smoothed, expert or a file of distilled labels$",
+        "--init 'random': expected uniform, one-hot, smoothed, expert, label-solve or a file of distilled labels$",
     ),
     "some probabilities of experts with unrolled": (
         {"method": "unrolled", "init": "expert", "expert_top_k": 2},
         "--expert-top-k 2: labels must be probabilities here; expected all of them, or 0$",
     ),
+    "real labels by cross-entropy": (
+        {"method": "unrolled", "label_space": "real", "loss": "cross-entropy"},
+        "--label-space real: students learn these by squared error; expected --loss mse, not cross-entropy$",
+    ),
+    "some probabilities of experts as real labels": (
+        {"method": "unrolled", "label_space": "real", "init": "expert", "expert_top_k": 2},
+        "--expert-top-k 2: labels must be probabilities here; expected all of them, or 0$",
+    ),
+    "an unknown space of labels": (
+        {"method": "unrolled", "label_space": "whole"},
+        "--label-space 'whole': expected probabilities, real$",
+    ),
+    "squared error with a ridge head": (
+        {"method": "unrolled", "head": "ridge", "loss": "mse"},
+        "--loss mse: the ridge head learns by cross-entropy; expected --head linear$",
+    ),
+    "squared error of ridge's students": ({"loss": "mse"}, "--loss mse: the ridge head learns by cross-entropy; expected"),
+    **{
+        f"squared error of {method}'s students": (
+            {"method": method, "head": "linear", "loss": "mse"},
+            f"--loss mse: method {method} learns labels for cross-entropy; expected that, or method unrolled or expert$",
+        )
+        for method in ("ridge", "second-order", "dd", "matching")
+    },
+    "more stopping points than iterations": (
+        {"method": "unrolled", "init": "label-solve", "solve_points": 2},
+        "--solve-points 2: must be at most 1, one for each iteration$",
+    ),
+    "an unknown search": ({"method": "expert", "expert_choice": "all"}, "--expert-choice 'all': expected in turn, joint$"),
     "both from experts": (
         {"method": "dd", "learn": "both", "init": "expert"},
         "--init expert: needs labels that are learned for base images, not --learn images or both$",
@@ -348,6 +384,11 @@ NUMBERS = {
         {"method": "unrolled", "window": 1001},
         "--window 1001: must be at most 1000, the steps of a student",
     ),
+    "window beyond the horizon": (
+        {"method": "unrolled", "window": 20, "horizon": 10},
+        r"--window 20: must be at most 10, the steps of a student \(--horizon\)$",
+    ),
+    "outputs times nothing": ({"method": "unrolled", "outer_scale": 0.0}, "--outer-scale 0.0: must be above 0$"),
     "label step size of nothing": ({"method": "unrolled", "label_lr": 0.0}, "--label-lr 0.0: must be above 0$"),
     "endless label step size": ({"method": "unrolled", "label_lr": float("inf")}, "--label-lr inf: expected a number$"),
     "an unknown inner optimizer": (
@@ -431,11 +472,11 @@ NUMBERS = {
     ),
     "an unknown start of labels of dd": (
         {"method": "dd", "learn": "labels", "init": "nowhere"},
-        "--init 'nowhere': expected uniform, one-hot, smoothed, random, expert or a file of distilled labels$",
+        "--init 'nowhere': expected uniform, one-hot, smoothed, random, expert, label-solve or a file of distilled labels$",
     ),
     "an unknown start of labels of unrolled": (
         {"method": "unrolled", "init": "nowhere"},
-        "--init 'nowhere': expected uniform, one-hot, smoothed, expert or a file of distilled labels$",
+        "--init 'nowhere': expected uniform, one-hot, smoothed, expert, label-solve or a file of distilled labels$",
     ),
     "an unknown start of images' labels": (
         {"method": "dd", "learn": "both", "init": "nowhere"},

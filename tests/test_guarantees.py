@@ -14,6 +14,7 @@ from labeldistill import (
     Compute,
     DatasetDistillation,
     Expert,
+    LabelSolve,
     Ridge,
     Schedule,
     SecondOrder,
@@ -135,6 +136,8 @@ WAYS = {  # method and options of the task
     "unrolled": (Unrolled(), {}),
     "dd": (DatasetDistillation(learn="both"), {}),
     "expert": (Expert(max_iterations=40), {}),
+    "label-solve": (LabelSolve(networks=2), {}),
+    "unrolled to real numbers": (Unrolled(label_space="real"), {}),
     "unrolled from experts": (Unrolled(init=Expert(iterations=10)), {}),
     **{f"on {name} examples": (Ridge(), {"selection": name}) for name in ("easy", "herding")},
 }
@@ -143,7 +146,7 @@ WAYS = {  # method and options of the task
 @pytest.mark.parametrize("way", WAYS)
 def test_a_poisoned_test_part_changes_nothing_that_is_distilled(way, bars):
     poisoned, (method, options) = with_test_part(bars, lambda images, labels: (255 - images.flip(0), labels)), WAYS[way]
-    schedule = Schedule() if way == "expert" else quick()
+    schedule = Schedule() if way in ("expert", "label-solve") else quick()
     clean, other = (distill(small(data, **options), method, schedule=schedule, **CPU) for data in (bars, poisoned))
     assert poisoned.sha256 != bars.sha256 and torch.equal(clean.labels, other.labels)
     assert torch.equal(clean.inputs, other.inputs) and torch.equal(clean.rows, other.rows)

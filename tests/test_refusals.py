@@ -18,7 +18,7 @@ from refusals import REFUSALS
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from labeldistill.config import METHODS, Compute, Expert, Schedule, Student, Task
+from labeldistill.config import METHODS, Compute, Expert, LabelSolve, Schedule, Student, Task
 from labeldistill.utils import InputError
 
 DATA = {"target": "@bars.npz", "base_examples": 6, "network": "user_networks:plain", "device": "cpu"}
@@ -48,8 +48,9 @@ def method_of(options):
     method = options.pop("method", "ridge")
     if type(method) is not str or method not in METHODS:
         return method
-    if options.get("init") == "expert":
-        options["init"] = taken(options, Expert)
+    for start in (Expert, LabelSolve):
+        if options.get("init") == start.name:
+            options["init"] = taken(options, start)
     return taken(options, METHODS[method])
 
 

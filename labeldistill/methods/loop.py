@@ -20,7 +20,7 @@ __all__ = ['BatchIndices', 'epoch_indices', 'make_batch', 'Best', 'Progress', 'n
            'students_of', 'Event', 'validate', 'validation_cost', 'epochs_between_validations', 'Interrupted', 'learn',
            'take']
 
-# %% ../../nbs/methods/12_loop.ipynb #4b138693
+# %% ../../nbs/methods/12_loop.ipynb #e97ce2cb
 from ..config import Schedule, method_name
 from ..data.streams import generator, random_layers, stream
 from .checkpoint import Checkpoint
@@ -32,23 +32,25 @@ from ..task import LoadedTask
 from ..training.evaluation import candidate_steps, choose_steps
 from ..training.heads import Head
 from ..training.trainer import Trainer, choose_optimizer, train
-from ..training.training_set import TrainingSet, minibatches
+from ..training.training_set import AUGMENTATIONS, TrainingSet, minibatches
 from ..utils import InputError
 
-# %% ../../nbs/methods/12_loop.ipynb #69302f49
+# %% ../../nbs/methods/12_loop.ipynb #5c969b4b
 class BatchIndices(NamedTuple):
     "The rows that one iteration sees."
 
     rows: Tensor  # (N_i,) int64, rows of the base examples; (K, N_i) where an iteration takes K training steps
     outer_rows: Tensor  # (N_o,) int64, rows of the real images
+    changes: Any = ()  # (K, N_i, n) uniform numbers for the changes of the base images; (): there are none
 
-# %% ../../nbs/methods/12_loop.ipynb #75b085aa
+# %% ../../nbs/methods/12_loop.ipynb #461b07f7
 def epoch_indices(
     task: LoadedTask,
     seed: int,
     epoch: int,
     inner_batch: int,  # N_i
     inner_steps: int | None = None,  # K, as in `Distiller`
+    augment: str | None = None,  # a key of `AUGMENTATIONS`; None: base images are seen as they are
 ) -> list[BatchIndices]:
     "One pass over the real images."
     order = torch.randperm(len(task.train.images), generator=generator(seed, "outer", epoch)).to(task.device)
@@ -56,14 +58,20 @@ def epoch_indices(
     rng, count = generator(seed, "inner", epoch), len(outer) * (inner_steps or 1)
     picks = minibatches(task.count, inner_batch, count, rng).to(task.device)
     picks = picks.unflatten(0, (-1, inner_steps)) if inner_steps else picks
-    return [BatchIndices(rows, outer_rows) for rows, outer_rows in zip(picks, outer, strict=True)]
+    if not augment:
+        return [BatchIndices(rows, outer_rows) for rows, outer_rows in zip(picks, outer, strict=True)]
+    numbers = torch.rand(*picks.shape, AUGMENTATIONS[augment][1], generator=generator(seed, "augmentation", epoch))
+    return [BatchIndices(*parts) for parts in zip(picks, outer, numbers.to(task.device), strict=True)]
 
-# %% ../../nbs/methods/12_loop.ipynb #48296627
+# %% ../../nbs/methods/12_loop.ipynb #f3c1a86e
 def make_batch(task: LoadedTask, indices: BatchIndices) -> Batch:
     "The images of these rows; no base images where images are learned."
     real, rows = task.train, indices.rows
     outer_images = real.normalise(real.images[indices.outer_rows])
     images = task.base_images[rows] if len(task.base) else outer_images[:0]
+    if isinstance(indices.changes, Tensor):
+        change, _ = AUGMENTATIONS[task.student.augment]
+        images = torch.stack([change(*step) for step in zip(images, indices.changes, strict=True)])
     return Batch(rows, images, outer_images, real.labels[indices.outer_rows])
 
 # %% ../../nbs/methods/12_loop.ipynb #ffe545e5
@@ -112,7 +120,7 @@ def start(task: LoadedTask, distiller: Distiller, seed: int) -> Progress:
     state = to_device(state, task.device)
     return Progress(state, best, zero, torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
 
-# %% ../../nbs/methods/12_loop.ipynb #a2232e01
+# %% ../../nbs/methods/12_loop.ipynb #db61398d
 def _iteration(
     task: LoadedTask,
     distiller: Distiller,
@@ -129,7 +137,8 @@ def _iteration(
         return state._replace(train_state=network, resets=resets), torch.cat([metrics, flags])
 
     iterate = distiller.computation.prepare(iterate)
-    return CudaGraphStep(iterate) if task.device.type == "cuda" and not task.network.random else iterate
+    fixed = not task.network.random and not (distiller.augments and task.student.augment == "dsa")  # which asks for numbers
+    return CudaGraphStep(iterate) if task.device.type == "cuda" and fixed else iterate
 
 # %% ../../nbs/methods/12_loop.ipynb #4a8bcffc
 def _add_epoch(progress: Progress, state: State, rows: Tensor, learned: str) -> Progress:  # rows: (iterations, 4)
@@ -140,7 +149,7 @@ def _add_epoch(progress: Progress, state: State, rows: Tensor, learned: str) -> 
     resets = torch.cat([progress.resets, done + 1 + rows[:, 3].nonzero().flatten()])
     return Progress(state, progress.best, progress.epoch + 1, torch.cat([progress.curve, rows[:, :2]]), resets)
 
-# %% ../../nbs/methods/12_loop.ipynb #7f93c592
+# %% ../../nbs/methods/12_loop.ipynb #5f22914a
 class Loop:
     "The iterations of one run."
 
@@ -156,8 +165,9 @@ class Loop:
         "The run after one more epoch, or after the last iteration. Raises `InputError` for NaN and infinity."
         state, rows, left = progress.state, [], self.task.schedule.iterations - len(progress.curve)
         sizes, epoch = (self.distiller.inner_batch, self.distiller.inner_steps), int(progress.epoch)
+        augment = self.task.student.augment if self.distiller.augments and self.task.student.augment != "none" else None
         with random_layers(self.seed, "epoch", epoch):
-            for i, indices in enumerate(epoch_indices(self.task, self.seed, epoch, *sizes)[:left]):
+            for i, indices in enumerate(epoch_indices(self.task, self.seed, epoch, *sizes, augment)[:left]):
                 if i % self.distiller.resets.window == 0:
                     fresh = self.next_network(state)
                 state, row = self.iterate(state, fresh, indices)
@@ -165,25 +175,26 @@ class Loop:
                 bar.update()
         return _add_epoch(progress, state, torch.stack(rows).float().cpu(), self.distiller.learns)
 
-# %% ../../nbs/methods/12_loop.ipynb #c01dadf8
+# %% ../../nbs/methods/12_loop.ipynb #af384a27
 def students_of(task: LoadedTask, distiller: Distiller) -> tuple[Head, Any]:  # and their optimizer
     "How students train in validation: by the task's recipe, or else as the method has it."
-    head, optimizer = distiller.students
-    return task.student_head(head, distiller.computation), optimizer
+    student = distiller.student
+    return task.student_head(student.head, distiller.computation, student.loss), student.optimizer
 
-# %% ../../nbs/methods/12_loop.ipynb #eab7407f
+# %% ../../nbs/methods/12_loop.ipynb #0794e875
 def _validate_student(
     task: LoadedTask, distiller: Distiller, seed: int, data: TrainingSet, progress: Progress
 ) -> tuple[int, float]:  # training steps, and accuracy in per cent
     "A fresh student's training steps and validation accuracy."
     iteration, count, (head, optimizer) = len(progress.curve), len(data.rates), students_of(task, distiller)
     _, optimizer, rates = choose_optimizer(optimizer, data.rates)
-    data = replace(data, order=task.student.order or data.order, rates=rates)
+    data = replace(data, order=task.student.order or data.order, rates=rates).for_student(distiller.student)
     begins = network_seed(seed) if distiller.resets.fixed else stream(seed, "validation network", iteration)
     student = Trainer(head, optimizer, begins)
     steps = task.student.steps or count or distiller.resets.training_steps(progress.state.resets)
     if not steps:  # T_i is not known before the first iteration
-        return choose_steps(student, data, task.validation, begins, show_progress=False)
+        candidates = distiller.most_steps and candidate_steps(task.count, distiller.most_steps)
+        return choose_steps(student, data, task.validation, begins, show_progress=False, candidates=candidates)
     with random_layers(seed, "validation", iteration):
         train(student, data, steps, generator(seed, "validation batches", iteration))
     return steps, task.validation.accuracy(student)
@@ -214,7 +225,7 @@ def validate(
         callback(Event(iteration, accuracy, data.labels.cpu()))
     return progress
 
-# %% ../../nbs/methods/12_loop.ipynb #37543989
+# %% ../../nbs/methods/12_loop.ipynb #77f6007b
 _STEP, _STEP_LOOKED_THROUGH = 3, 12  # passes of an image: forward and backward; the same and then a gradient of the gradient
 _LEAST_BATCH = 64  # a step on fewer images takes as long
 
@@ -223,7 +234,7 @@ def validation_cost(task: LoadedTask, distiller: Distiller) -> float:
     "What a validation that finds the students' number of steps costs, in iterations; 0 for one that does not have to."
     if task.student.steps or distiller.learns_rates or distiller.resets.training_steps(distiller.resets.init()) is not None:
         return 0.0
-    looks, batch = candidate_steps(task.count), max(distiller.inner_batch, _LEAST_BATCH)
+    looks, batch = candidate_steps(task.count, distiller.most_steps), max(distiller.inner_batch, _LEAST_BATCH)
     outer = min(task.schedule.outer_batch, len(task.train.images))
     passes = _STEP * looks[-1] * batch + len(looks) * len(task.validation.images)
     return passes / (_STEP * outer + _STEP_LOOKED_THROUGH * (distiller.inner_steps or 1) * batch)
@@ -302,7 +313,7 @@ def learn(
             raise Interrupted(progress) from stop
     return progress
 
-# %% ../../nbs/methods/12_loop.ipynb #b8d9b6b8
+# %% ../../nbs/methods/12_loop.ipynb #8f260b7e
 def take(
     task: LoadedTask,
     distiller: Distiller,
@@ -311,7 +322,7 @@ def take(
 ) -> Best:
     "Final parameters of a method without an outer loop, validated. Raises `InputError`."
     params = distiller.init_params(task, seed)
-    data, (head, optimizer) = distiller.training_set(params), students_of(task, distiller)
+    data, (head, optimizer) = distiller.training_set(params).for_student(distiller.student), students_of(task, distiller)
     check_labels(task, data.labels)
     candidates = [task.student.steps] if task.student.steps else None
     given = head, task.validation, stream(seed, "students of the choice"), optimizer

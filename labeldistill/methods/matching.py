@@ -95,12 +95,14 @@ def _distance_left(
     left, length = theta - goal, (start - goal).square().sum()
     return left.square().sum() / length, 2 * left / length
 
-# %% ../../nbs/methods/16_matching.ipynb #1d581af2
+# %% ../../nbs/methods/16_matching.ipynb #8c5164eb
 _WATCHED = 64  # real images of an iteration on which the error is measured, which nothing else needs
 
 
 class TrajectoryLabels(RolloutDistiller):
     "The distiller of `TrajectoryMatching`. Raises `InputError` for students that Adam does not train."
+
+    losses = ("cross-entropy",)
 
     def __init__(self, config: TrajectoryMatching, task: LoadedTask):
         if task.student.optimizer not in (None, "adam"):

@@ -21,9 +21,11 @@ from ..task import LoadedTask
 # %% auto #0
 __all__ = ['PaperDistiller', 'SecondOrderLabels']
 
-# %% ../../nbs/methods/09_second_order.ipynb #f0b737b6
+# %% ../../nbs/methods/09_second_order.ipynb #574174b2
 class PaperDistiller(Distiller):
     "Labels under Adam on the simplex, a network under Adam that is replaced when it overfits (Algorithm 1)."
+
+    losses = ("cross-entropy",)
 
     def __init__(self, config: SecondOrder, task: LoadedTask):
         super().__init__(config, task)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from labeldistill import evaluate, load_distilled, true_labels
 from labeldistill.cli import app, method_command
-from labeldistill.config import METHODS, Compute, Expert, Schedule, Student, Task, option_name
+from labeldistill.config import METHODS, Compute, Expert, LabelSolve, Schedule, Student, Task, option_name
 
 QUICK = ("--network", "user_networks:plain", "--device", "cpu")
 
@@ -522,7 +522,7 @@ def names_in(*settings):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_the_options_of_its_fields_and_no_others(name):
     method = METHODS[name]
-    schedule, experts = [Schedule] if method.epochs else [], [Expert] if hasattr(method, "init") else []
+    schedule, experts = [Schedule] if method.epochs else [], [Expert, LabelSolve] if hasattr(method, "init") else []
     assert names_of("distill", name) == COMMON | names_in(Task, Student, Compute, method, *schedule, *experts)
 
 

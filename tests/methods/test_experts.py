@@ -11,7 +11,7 @@ from helpers import CPU, tiny_task
 from scipy.spatial.distance import jensenshannon
 from tqdm.auto import tqdm
 
-from labeldistill import Expert, Ridge, Schedule, Task, distill, evaluate, load_distilled
+from labeldistill import Expert, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled
 from labeldistill.data.streams import generator, stream
 from labeldistill.methods.expert_selection import (
     STOPPING_POINTS,
@@ -335,7 +335,7 @@ def test_experts_whose_logits_become_nan_are_reported(task):
 
 
 def test_students_with_a_ridge_head_choose_too(task):
-    found = select_expert_labels(Expert(iterations=20, temperature=1.0), task, 0, "ridge")
+    found = select_expert_labels(Expert(iterations=20, temperature=1.0), task, 0, Student("ridge", "adam"))
     data = TrainingSet(task.base_images, found.labels, task.inner_batch)
     steps, accuracy = steps_on_labels(data, RidgeHead(task.network), task.validation, 0)
     assert steps in (10, 30, 60) and accuracy > 50 and found.iterations == 20

@@ -93,8 +93,8 @@ def test_true_classes_of_base_examples_are_known_only_to_labels_that_begin_there
     [
         (torch.zeros(6, 2), {}, r"--init: labels are \(6, 2\); expected finite numbers, \(6, 3\)"),
         (torch.full((6, 3), torch.nan), {}, r"--init: labels are \(6, 3\); expected finite numbers"),
-        ("random", {}, "--init 'random': expected uniform, one-hot, smoothed, expert or a file of distilled labels"),
-        ("nowhere", {"random": True}, "--init 'nowhere': expected uniform, one-hot, smoothed, random, expert or a file"),
+        ("random", {}, "--init 'random': expected uniform, one-hot, smoothed, expert, label-solve or a file of"),
+        ("nowhere", {"random": True}, "--init 'nowhere': expected uniform, one-hot, smoothed, random, expert, label-solve or"),
         (Expert(), {"learns_images": True}, "--init expert: needs labels that are learned for base images"),
     ],
     ids=str,

@@ -20,7 +20,7 @@ from labeldistill.methods.unrolled import max_steps, to_logits
 from labeldistill.networks.functional import flat_parameters
 from labeldistill.training.heads import LinearHead
 from labeldistill.training.trainer import Trainer
-from labeldistill.training.training_set import smoothed_labels, uniform_labels
+from labeldistill.training.training_set import are_probabilities, smoothed_labels, uniform_labels
 from labeldistill.utils import InputError
 
 COUNT, CLASSES, WINDOW = 6, 3, 4
@@ -38,8 +38,8 @@ def make(bars, network=user_networks.plain, schedule=Schedule(iterations=9, oute
 class Naive:
     "Graphs of everything; a logit under a PyTorch optimizer; a student that goes on from window to window."
 
-    def __init__(self, module, optimizer):
-        self.module, self.optimizer, self.done = module.double(), optimizer, 0
+    def __init__(self, module, optimizer, space="probabilities"):
+        self.module, self.optimizer, self.space, self.done = module.double(), optimizer, space, 0
         self.parameters = {name: p.detach() for name, p in module.named_parameters()}
         self.moments = {name: [torch.zeros_like(p)] * 2 for name, p in self.parameters.items()}
 
@@ -48,11 +48,16 @@ class Naive:
         logits = logits.clone().requires_grad_()
         parameters = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
         for picked, seen in zip(batch.rows, batch.images, strict=True):
-            loss = cross_entropy(functional_call(self.module, parameters, (seen,)), logits.softmax(1)[picked])
+            outputs = functional_call(self.module, parameters, (seen,))
+            if self.space == "real":
+                loss = 0.5 * sum(((output - label) ** 2).sum() for output, label in zip(outputs, logits[picked], strict=True)) / 4
+            else:
+                loss = cross_entropy(outputs, logits.softmax(1)[picked])
             gradients = torch.autograd.grad(loss, parameters.values(), create_graph=True)
             self.done += 1
             parameters = {name: self.step(name, p, g) for (name, p), g in zip(parameters.items(), gradients, strict=True)}
-        outer_loss = cross_entropy(functional_call(self.module, parameters, (batch.outer_images,)), batch.targets)
+        factor = 5.0 if self.space == "real" else 1.0
+        outer_loss = cross_entropy(factor * functional_call(self.module, parameters, (batch.outer_images,)), batch.targets)
         (gradient,) = torch.autograd.grad(outer_loss, logits)
         self.parameters = {name: p.detach() for name, p in parameters.items()}
         self.moments = {name: [x.detach() for x in pair] for name, pair in self.moments.items()}
@@ -69,12 +74,12 @@ class Naive:
         return parameter - torch.where(alive, 1e-3 * mean / (torch.where(alive, square, 1.0).sqrt() + 1e-8), 0.0)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_ten_windows_give_the_labels_of_the_naive_form(bars, optimizer):
-    (task, distiller), rng = make(bars, inner_optimizer=optimizer), torch.Generator().manual_seed(0)
+@pytest.mark.parametrize(("optimizer", "space"), [("adam", None), ("sgd", None), ("adam", "real"), ("sgd", "real")])
+def test_ten_windows_give_the_labels_of_the_naive_form(bars, optimizer, space):
+    (task, distiller), rng = make(bars, inner_optimizer=optimizer, label_space=space), torch.Generator().manual_seed(0)
     distiller.lr = torch.full((WINDOW,), {"adam": 1e-3, "sgd": 1e-2}[optimizer], dtype=torch.float64)
     state, images = as_double(start(task, distiller, 5).state), task.base_images.double()
-    naive, first = Naive(task.network.build(network_seed(5)), optimizer), state.params
+    naive, first = Naive(task.network.build(network_seed(5)), optimizer, space), state.params
     logits = torch.nn.Parameter(first.clone())
     adam, norm_ema = torch.optim.Adam([logits], lr=0.05), None
     for _ in range(10):
@@ -266,6 +271,49 @@ def test_labels_that_are_no_probabilities_are_refused(bars):
     for init in (short, torch.tensor([[1.5, -0.5, 0.0]]).repeat(COUNT, 1), Expert(top_k=2)):
         with pytest.raises(InputError, match="labels must be probabilities"):
             quick(bars, init=init)
+
+
+# Real numbers, learned by squared error
+
+
+REAL = {"iterations": 12, "outer_batch": 84, "label_space": "real", "init": "one-hot"}
+
+
+def test_real_labels_are_saved_loaded_and_tested_by_squared_error(bars, tmp_path):
+    learned = quick(bars, **REAL)
+    learned.save(tmp_path / "labels.safetensors")
+    read = load_distilled(tmp_path / "labels.safetensors")
+    assert torch.equal(read.labels, learned.labels) and (read.labels < 0).any() and read.student.loss == "mse"
+    network = {"network": user_networks.plain, "target": bars, "source": bars, "compute": CPU, "progress": False}
+    tested = evaluate(read, models=3, **network)
+    assert tested.loss == "mse" and tested.accuracy_mean > 60 and "mse" in str(tested)
+    with pytest.raises(InputError, match=r"--loss cross-entropy: the labels are real numbers, .*; expected mse$"):
+        evaluate(read, student=Student(loss="cross-entropy"), models=1, **network)
+    with pytest.raises(InputError, match=r"--loss mse: the ridge head learns by cross-entropy; expected --head linear$"):
+        evaluate(read, student=Student(head="ridge"), models=1, **network)
+    begun = quick(bars, **REAL | {"iterations": 1, "init": read.labels})
+    assert (begun.labels - read.labels).abs().max() <= 0.011
+
+
+def test_the_students_loss_and_the_space_of_labels_say_each_other(bars):
+    by_space, by_loss = quick(bars, **REAL), quick(bars, **REAL | {"label_space": None}, student=Student(loss="mse"))
+    assert torch.equal(by_space.labels, by_loss.labels) and by_space.student == by_loss.student
+    mixed = quick(bars, **REAL | {"label_space": "probabilities"}, student=Student(loss="mse"))
+    assert are_probabilities(mixed.labels) and mixed.student.loss == "mse"
+    crossed = evaluate(mixed, student=Student(loss="cross-entropy"), models=1, compute=CPU, progress=False)
+    assert crossed.loss == "cross-entropy"
+
+
+def test_probabilities_become_real_numbers_of_which_they_are_the_softmax(bars):
+    begun = quick(bars, **REAL | {"iterations": 1, "outer_scale": 2.0, "label_lr": 1e-9})
+    expected = smoothed_labels(begun.base_labels, CLASSES).clamp(min=1e-3)
+    torch.testing.assert_close((2 * begun.labels).softmax(1), expected / expected.sum(1, keepdim=True), rtol=0, atol=1e-6)
+
+
+def test_students_go_no_further_than_the_horizon_in_learning_and_in_validation(bars):
+    _, distiller = make(bars, horizon=8)
+    assert {int(distiller.init_state(seed).aux.horizon) for seed in range(30)} == {4, 8}
+    assert quick(bars, iterations=12, outer_batch=84, horizon=8).student.steps == 8
 
 
 class Stop(Exception):
