@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 PUBLIC = {
+    "Auto": "config",
     "Compute": "config",
     "Dataset": "data.datasets",
     "DatasetDistillation": "config",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # `as`: exported, as type checkers have it
     from labeldistill.api import true_labels as true_labels
     from labeldistill.artifact import DistilledDataset as DistilledDataset
     from labeldistill.artifact import load_distilled as load_distilled
+    from labeldistill.config import Auto as Auto
     from labeldistill.config import Compute as Compute
     from labeldistill.config import DatasetDistillation as DatasetDistillation
     from labeldistill.config import Expert as Expert

@@ -23,9 +23,9 @@ __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'e
 # %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
 from labeldistill.config import (
+    Auto,
     Compute,
     Method,
-    Ridge,
     Schedule,
     Student,
     Task,
@@ -91,6 +91,7 @@ def prepare(
     context: RunContext = RunContext(),
 ) -> tuple[LoadedTask, Distiller]:
     "The task as loaded for a method, and the method built for it. Raises `InputError`."
+    method = method.resolve(task)
     loaded = load_task(task, seed, compute.device, method, count_validation=schedule.iterations is not None)
     resolved = resolve_schedule(schedule, method, len(loaded.split.train))
     loaded = replace(loaded, schedule=resolved, student=student, context=context)
@@ -178,7 +179,7 @@ def as_artifact(
 @enough_memory()
 def distill(
     task: Task | str | Path | Any,  # what to teach, and for which images; a name or a path is short for `Task(...)`
-    method: Method = Ridge(),
+    method: Method = Auto(),
     *,
     student: Student = Student(),  # how students are trained; the labels carry it
     schedule: Schedule = Schedule(),

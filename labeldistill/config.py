@@ -22,7 +22,7 @@ from .utils import InputError, name_of
 # %% auto #0
 __all__ = ['Init', 'INIT_HELP', 'METHODS', 'setting', 'check_number', 'kinds', 'Settings', 'option_name', 'Task', 'Student',
            'check_recipe', 'Schedule', 'Compute', 'Method', 'Expert', 'LabelSolve', 'Ridge', 'SecondOrder', 'Unrolled',
-           'DatasetDistillation', 'TrajectoryMatching', 'method_name', 'to_json', 'settings_to_json',
+           'DatasetDistillation', 'TrajectoryMatching', 'Auto', 'method_name', 'to_json', 'settings_to_json',
            'settings_from_json', 'method_from_json', 'without_absent', 'identity', 'as_task', 'check_settings',
            'check_method']
 
@@ -192,7 +192,7 @@ class Compute(Settings):
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "precision of networks; auto: what suits device and run")
     compile: bool | None = setting(None, "use PyTorch's compiler; default: in long runs")
 
-# %% ../nbs/core/01_config.ipynb #60d9c115
+# %% ../nbs/core/01_config.ipynb #98af1401
 class Method(Settings):
     "A way to make labels: its hyper-parameters, and `build`, which returns the distiller for a loaded task."
 
@@ -207,6 +207,10 @@ class Method(Settings):
     def learns_images(self) -> bool:
         "Whether images are learned instead of base examples, or beside labels."
         return getattr(self, "learn", "labels") != "labels"
+
+    def resolve(self, task: Task) -> Method:
+        "The method that is run for a task: itself, unless it chooses another."
+        return self
 
     def build(self, task: Any) -> Any:  # task: LoadedTask; returns a Distiller
         "The distiller for a loaded task."
@@ -407,10 +411,23 @@ class TrajectoryMatching(Method):
 
         return TrajectoryLabels(self, task)
 
-# %% ../nbs/core/01_config.ipynb #d7ce6b79
+# %% ../nbs/core/01_config.ipynb #c4bee4d3
+@dataclass(frozen=True)
+class Auto(Method):
+    "The method that did best for so many base examples (Table A1)."
+
+    name: ClassVar[str] = "auto"
+    title: ClassVar[str] = "what did best for so many base examples: unrolled or expert"
+    epochs: ClassVar[int | None] = Unrolled.epochs
+
+    def resolve(self, task: Task) -> Method:
+        experts = Expert(ensemble=3)
+        return Unrolled(init=experts) if task.base_examples <= 250 else experts
+
+# %% ../nbs/core/01_config.ipynb #b7aeca72
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (Ridge, SecondOrder, Unrolled, Expert, LabelSolve, DatasetDistillation, TrajectoryMatching)
+    for method in (Auto, Ridge, SecondOrder, Unrolled, Expert, LabelSolve, DatasetDistillation, TrajectoryMatching)
 }
 
 # %% ../nbs/core/01_config.ipynb #39c675fc
@@ -488,7 +505,7 @@ def as_task(task: Any) -> Task:
     "A task; a name, a path or data in memory is short for `Task(...)`."
     return task if isinstance(task, Task) else Task(task)
 
-# %% ../nbs/core/01_config.ipynb #f7b5855f
+# %% ../nbs/core/01_config.ipynb #c41573a0
 def check_settings(**given: Any) -> None:
     "Raises `InputError` for settings that are not objects of their class: `student=Student(...)` and the like."
     for name, value in given.items():
@@ -504,6 +521,6 @@ def check_method(method: Any) -> Method:
     if not isinstance(method, Method) or not is_dataclass(method):
         names = ", ".join(f"{cls.__name__}()" for cls in METHODS.values())
         raise InputError(f"method: is a {type(method).__name__}; expected {names}, or a dataclass derived from Method")
-    if type(method).build is Method.build:
+    if type(method).build is Method.build and type(method).resolve is Method.resolve:
         raise InputError(f"method {method_name(method)}: has no build; expected one that returns a distiller")
     return method

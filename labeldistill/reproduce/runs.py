@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..artifact import DistilledDataset, load_distilled
-from ..config import Task
+from ..config import Auto, Task, to_json
 from . import records
 from .budget import BUDGET_EXPERIMENTS
 from .cards import CARD_EXPERIMENTS
@@ -84,7 +84,10 @@ def new_run(
     for name in given:
         if name not in sections:
             raise InputError(f"{kind} has no section '{name}'; expected {', '.join(sections)}")
-    return Run(scale, {"kind": kind} | {name: fill(section, given.get(name)) for name, section in sections.items()})
+    spec = {"kind": kind} | {name: fill(section, given.get(name)) for name, section in sections.items()}
+    if "auto" in spec.get("method", ()):
+        spec["method"] = to_json(Auto().resolve(Task(**spec["task"])))
+    return Run(scale, spec)
 
 # %% ../../nbs/reproduce/05_runs.ipynb #ce16cd0a
 def dependencies(run: Run) -> list[Run]:
