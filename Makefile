@@ -1,6 +1,7 @@
 # make quickstart   watch soft labels being learned for a handful of real images (about six minutes on two cores)
 # make test         the quick tests, the notebooks' own checks, and "export and clean change nothing"
 # make test-slow    the other tests: kills, clusters, whole pages, many seeds, long cells of notebooks
+# make docs         the documentation as a site in _site/, from the notebooks as committed; a warning or a dead link fails it
 # make fuzz         made-up files and command lines for MINUTES=30; counts of what was refused, accepted or wrong
 # make mutants      plant faults in copies of the package, and print the test that catches each (NAMES="one another", JOBS=2)
 # make prepare      export and clean the notebooks, render the README; fails if that changes anything
@@ -23,7 +24,7 @@ TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
 SMOKE   := papermill_runs/results/smoke
 
-.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit fuzz mutants prepare lint lock install results records sets dist
+.PHONY: quickstart test test-slow notebooks unit slow-notebooks slow-unit docs fuzz mutants prepare lint lock install results records sets dist
 
 install: $(VENV)/installed
 
@@ -57,6 +58,13 @@ slow-notebooks: install
 
 slow-unit: install
 	pytest -m slow
+
+docs: $(VENV)/docs
+	python docs/build.py
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	touch $@
 
 MINUTES ?= 30
 JOBS    ?= 2
@@ -92,6 +100,6 @@ dist: install
 
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet '.[dev]'
+	build/lock/bin/python -m pip install --quiet '.[dev,docs]'
 	(echo '# Versions that are known to work together; made by `make lock`.'; \
 	 build/lock/bin/python -m pip freeze --exclude labeldistill) > requirements.lock

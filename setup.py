@@ -10,7 +10,8 @@ parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 lib = cfg["lib_name"]
-reproduce, cluster, hub, dev = (cfg[f"{extra}_requirements"].split() for extra in ("reproduce", "cluster", "hub", "dev"))
+extras = "reproduce", "cluster", "hub", "dev", "docs"
+reproduce, cluster, hub, dev, docs = (cfg[f"{extra}_requirements"].split() for extra in extras)
 
 # The README's links lead into the repository; a package index shows it elsewhere.
 there = f"{cfg['git_url']}/raw/{cfg['branch']}", f"{cfg['git_url']}/blob/{cfg['branch']}"
@@ -47,6 +48,9 @@ setup(
     package_data={lib: ["py.typed", "assets/*", "assets/*/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"reproduce": reproduce, "cluster": reproduce + cluster, "hub": hub, "dev": reproduce + hub + dev},
+    extras_require={
+        **{"reproduce": reproduce, "cluster": reproduce + cluster, "hub": hub},
+        **{"dev": reproduce + hub + dev, "docs": reproduce + docs},
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

@@ -168,7 +168,7 @@ def requirement(text):
 
 
 def test_requirements_are_those_of_settings(metadata, settings):
-    found = {"": set(), "reproduce": set(), "cluster": set(), "hub": set(), "dev": set()}
+    found = {"": set(), "reproduce": set(), "cluster": set(), "hub": set(), "dev": set(), "docs": set()}
     for line in metadata.get_all("Requires-Dist"):
         text, _, marker = line.partition(";")
         extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
@@ -179,6 +179,7 @@ def test_requirements_are_those_of_settings(metadata, settings):
     assert found["cluster"] == wanted["reproduce_requirements"] | wanted["cluster_requirements"]
     assert found["hub"] == wanted["hub_requirements"]
     assert found["dev"] == wanted["reproduce_requirements"] | wanted["hub_requirements"] | wanted["dev_requirements"]
+    assert found["docs"] == wanted["reproduce_requirements"] | wanted["docs_requirements"]
 
 
 def test_version_and_requirements_stand_nowhere_else(repository, settings):
