@@ -78,7 +78,7 @@ def canary_set(
     return replace(target, name="canaries", test_size=len(rows), **twice)
 
 # %% ../../nbs/reproduce/13_cards.ipynb #a0354227
-OTHERS = [{"network": "convnet"}, {"network": "alexnet"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}]
+OTHERS = [{"network": "alexnet"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}]
 CARD = LEARNING | {"students": 5, "others": OTHERS, "canaries": 500, "canary_iterations": 100}
 
 
