@@ -45,13 +45,13 @@ def set_line(card: dict[str, Any]) -> str:
     how = f"{test['n']} x {test['network']}, {test['optimizer']}, {test['steps']} steps"
     return f"{card['name']:26} {_accuracy(test)} ({how}); {card['method']}; images: {card['source']}"
 
-# %% ../nbs/core/08_shipped.ipynb #c229dc3d
+# %% ../nbs/core/08_shipped.ipynb #f689a7a6
 def _lines_of_tests(card: dict[str, Any]) -> list[str]:
     "How the labels do: this set, other base examples, other networks and optimizers."
     test, spread = card["test"], card["spread"]
     lines = [f"validation: {card['validation_accuracy']:.2f} %", f"test: {_accuracy(test)} ({test['n']} students)"]
     if spread:
-        lines.append(f"the same method with other base examples: {_accuracy(spread)} ({spread['n']} sets of labels)")
+        lines.append(f"other base examples, from one expert (Table A1): {_accuracy(spread)} ({spread['n']} sets of labels)")
     lines += [f"{x['network']}, {x['optimizer']}: {_accuracy(x)} ({x['n']} students)" for x in card["others"]]
     return [f"- {line}" for line in lines]
 
