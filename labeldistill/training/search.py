@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 
 # %% auto #0
 __all__ = ['EXPERTS', 'EXPERT_BATCH', 'EXPERT_STOPS', 'SWAPS', 'CANDIDATES', 'REAL', 'TEMPERATURES', 'TRIED_ON', 'FINALISTS',
-           'FINAL_STUDENTS', 'SELECTIONS', 'train_experts', 'Teacher', 'Students', 'halve', 'halving_cost',
+           'FINAL_STUDENTS', 'ROUND', 'SELECTIONS', 'train_experts', 'Teacher', 'Students', 'halve', 'halving_cost',
            'image_gains', 'best_swaps', 'propose_swaps', 'cut_validation', 'choose_teacher', 'draw_sets',
-           'random_sets_for', 'walk', 'search', 'expert_balanced', 'select_rows']
+           'random_sets_for', 'walk', 'search_steps', 'search', 'expert_balanced', 'select_rows']
 
 # %% ../../nbs/training/07_search.ipynb #3fb0605d
 from ..data.base import check_count, inner_batch_size
@@ -148,7 +148,7 @@ def image_gains(
         ahead, behind = (cross_entropy(at(theta + sign * move, images), labels, reduction="none") for sign in (1, -1))
     return (ahead - behind) / 2 / step
 
-# %% ../../nbs/training/07_search.ipynb #745e79eb
+# %% ../../nbs/training/07_search.ipynb #bb21555f
 def best_swaps(
     rows: Tensor,  # (N,) int64, the base set
     candidates: Tensor,  # (m,) int64, rows outside
@@ -157,13 +157,15 @@ def best_swaps(
     balanced: bool,
     count: int,  # of swaps
 ) -> list[Tensor]:  # (N,) int64
-    "Base sets with one image swapped, by the gain of the new image over the old one, the largest first."
-    change = gains[len(rows) :] - gains[: len(rows), None]  # (N, m)
+    "Base sets with one image swapped, by the gain of the new image over the old one; no place and no new image twice."
+    change, found = gains[len(rows) :] - gains[: len(rows), None], []  # (N, m)
     if balanced:
         change = change.masked_fill(labels[rows][:, None] != labels[candidates], -torch.inf)
-    change, places = change.max(0)
-    order = [j for j in change.argsort(descending=True, stable=True)[:count].tolist() if change[j] > -torch.inf]
-    return [rows.index_fill(0, places[j], int(candidates[j])) for j in order]
+    while len(found) < count and change.numel() and change.max() > -torch.inf:
+        place, new = divmod(int(change.argmax()), len(candidates))
+        found.append(rows.index_fill(0, torch.tensor(place), int(candidates[new])))
+        change[place], change[:, new] = -torch.inf, -torch.inf
+    return found
 
 # %% ../../nbs/training/07_search.ipynb #f63be81e
 SWAPS, CANDIDATES, REAL = 7, 1000, 500  # swaps tried at once; images that they are chosen from; real images for their gain
@@ -217,8 +219,9 @@ def draw_sets(
     drawn = (random_rows(pool, count, stream(pool.seed, "search set", i)) for i in range(number))
     return [*{tuple(rows.sort().values.tolist()): rows for rows in drawn}.values()]
 
-# %% ../../nbs/training/07_search.ipynb #0898e6b5
+# %% ../../nbs/training/07_search.ipynb #b98c36b9
 FINALISTS, FINAL_STUDENTS = 3, 6
+ROUND = 1 + halving_cost(1 + SWAPS)  # students of a round of swaps
 
 
 def random_sets_for(
@@ -227,7 +230,7 @@ def random_sets_for(
     "Number of random sets to begin with: a power of two whose halving takes a third of the students at most."
     return next(2**k for k in range(1, 64) if halving_cost(2 ** (k + 1)) > budget // 3)
 
-# %% ../../nbs/training/07_search.ipynb #8b3c808a
+# %% ../../nbs/training/07_search.ipynb #c148efe1
 def walk(
     teacher: Teacher,
     students: Students,
@@ -236,7 +239,7 @@ def walk(
 ) -> list[Tensor]:  # (N,) int64, each better than the one before, as far as the search can tell
     "Base sets on the way of a search, up to the last choice."
     score = lambda sets, models: students.score([*map(teacher.training_set, sets)], models)  # noqa: E731
-    pool, spare = teacher.pool, 1 + halving_cost(1 + SWAPS) + FINALISTS * FINAL_STUDENTS
+    pool, spare = teacher.pool, ROUND + FINALISTS * FINAL_STUDENTS
     path = [halve(draw_sets(pool, count, random_sets_for(pool.students)), score)]
     watch(students.spent, path[-1])
     while students.spent + spare <= pool.students and (swaps := propose_swaps(teacher, students, path[-1])):
@@ -246,7 +249,14 @@ def walk(
             watch(students.spent, best)
     return path
 
-# %% ../../nbs/training/07_search.ipynb #d08f67de
+# %% ../../nbs/training/07_search.ipynb #f629cb2b
+def search_steps(
+    count: int,  # N
+) -> int:
+    "Training steps of the students of a search."
+    return candidate_steps(count)[-1] // 16
+
+# %% ../../nbs/training/07_search.ipynb #57f77870
 def search(
     pool: Pool,
     count: int,  # N
@@ -255,7 +265,7 @@ def search(
     "Rows of the base set that students learn most from, found with `pool.students` of them. Raises `InputError`."
     judge, last = cut_validation(pool.target.validation, pool.seed)
     with tqdm(total=pool.students, desc="searching base examples", unit="student", disable=not pool.progress) as bar:
-        students = Students(pool, judge, candidate_steps(count)[-1] // 8, bar)
+        students = Students(pool, judge, search_steps(count), bar)
         teacher = choose_teacher(students, count)
         finalists = walk(teacher, students, count, watch)[: -FINALISTS - 1 : -1]
         jury = replace(students, judge=last)

@@ -40,7 +40,7 @@ def tiny(channels, image_size, classes):
 def short(monkeypatch):
     "Experts and students of few steps."
     monkeypatch.setattr(module, "EXPERT_STOPS", (2, 5))
-    monkeypatch.setattr(module, "candidate_steps", lambda count: [40])
+    monkeypatch.setattr(module, "candidate_steps", lambda count: [80])
 
 
 @pytest.fixture
@@ -207,8 +207,8 @@ def test_swaps_take_the_best_places_of_the_best_candidates():
     labels[[11, 13]] = 1
     gains = torch.tensor([0.5, 0.2, 0.9, 0.3, 0.0])
     swaps = best_swaps(rows, candidates, gains, labels, True, 9)
-    assert [new.tolist() for new in swaps] == [[12, 11], [10, 13], [14, 11]]
-    assert [new.tolist() for new in best_swaps(rows, candidates, gains, labels, False, 2)] == [[10, 12], [10, 13]]
+    assert [new.tolist() for new in swaps] == [[12, 11], [10, 13]]
+    assert [new.tolist() for new in best_swaps(rows, candidates, gains, labels, False, 2)] == [[10, 12], [13, 11]]
     labels[12:15] = 2
     assert best_swaps(rows, candidates, gains, labels, True, 9) == []
 
@@ -217,10 +217,10 @@ def test_proposed_swaps_help_a_set_that_lacks_a_class(bars):
     parts = split(bars)
     pool = Pool(bars, parts, False, 3, tiny, None, CPU, progress=False)
     train_labels = bars.labels[parts.train]
-    rows = parts.train[train_labels != 2][:6]  # nothing of the last class
+    rows = parts.train[train_labels != 2][:6]  # none of the last class
     swaps = propose_swaps(Teacher(pool, train_experts(pool)[5]), Students(pool, pool.target.validation, 20), rows)
     new = [int(bars.labels[swapped[swapped != rows]]) for swapped in swaps]
-    assert len(swaps) == module.SWAPS and new.count(2) > len(new) // 2
+    assert len(swaps) == 6 and new.count(2) > 3  # a place for each
 
 
 def test_a_search_for_another_data_set_listens_to_that_one(make_dataset, bars):
