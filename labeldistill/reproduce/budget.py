@@ -183,13 +183,13 @@ def check_comparison(spec: Spec) -> None:
         if augmentation not in AUGMENTATIONS:
             raise InputError(f"augmentation '{augmentation}': expected {', '.join(AUGMENTATIONS)}")
 
-# %% ../../nbs/reproduce/04_budget.ipynb #3c53adc0
+# %% ../../nbs/reproduce/04_budget.ipynb #2f1f574c
 def search_cost(task: LoadedTask) -> float:
     "What it costs at most to search the base set; 0 where it is chosen in another way."
     if task.config.selection != "searched":
         return 0.0
     students, count, seen = task.config.search_students, task.count, min(CANDIDATES, len(task.pool.parts.train))
-    experts = EXPERTS * EXPERT_STOPS[-1] * training_cost(task, EXPERT_BATCH)
+    experts = EXPERTS * EXPERT_STOPS[-1] * training_cost(task, min(EXPERT_BATCH, len(task.split.train)))
     student = search_steps(count) * training_cost(task, task.inner_batch) + len(task.split.valid) / 2 + EXPERTS * count
     proposal = (EXPERTS + 2) * (seen + count) + 3 * REAL
     return experts + students * student + students // ROUND * proposal
