@@ -244,13 +244,16 @@ def test_sets_balanced_by_experts_have_their_classes_in_turn_and_are_nested(pool
     assert (chosen == chosen.max()).logical_or(chosen == seen.bincount(minlength=3)).all()
 
 
-def test_labels_are_learned_for_a_searched_set_and_a_run_is_resumed(bars, tmp_path):
+def test_labels_are_learned_for_a_searched_set_and_a_resumed_run_does_not_search(bars, tmp_path, monkeypatch):
     task = Task(bars, 6, network=tiny, selection="searched", search_students=50)
     common = {"student": Student(steps=5), "compute": Compute("cpu"), "progress": False, "checkpoint": tmp_path}
     labels = distill(task, Expert(iterations=2, temperature=1.0), **common)
     assert labels.task["selection"] == "searched" and labels.task["search_students"] == 50
+    monkeypatch.setitem(module.SELECTIONS, "searched", None)
     again = distill(task, Expert(iterations=2, temperature=1.0), resume=True, **common)
     assert torch.equal(labels.rows, again.rows) and torch.equal(labels.labels, again.labels)
+    with pytest.raises(InputError, match=r"was made with task\.search_students = 50, not 60"):
+        distill(replace(task, search_students=60), Expert(iterations=2, temperature=1.0), resume=True, **common)
 
 
 def test_too_few_students_are_refused():
