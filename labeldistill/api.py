@@ -37,6 +37,7 @@ from labeldistill.config import (
     option_name,
     to_json,
 )
+from .data.base import BaseSet
 from .data.streams import stream
 from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
@@ -104,15 +105,34 @@ def prepare(
     return loaded, distiller
 
 # %% ../nbs/core/05_api.ipynb #f4b860db
+def _words(task: LoadedTask) -> dict[str, Any]:
+    "What a task says beside its data and its network, as JSON."
+    elsewhere = ("target", "source", "data_root", "network", "last_layer")
+    return {name: value for name, value in to_json(task.config).items() if name not in elsewhere}
+
+
 def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     "All that learned labels depend on, as JSON."
     data = {"target": task.target.sha256, "source": task.base.dataset.sha256, "base rows": task.base.rows.tolist()}
-    elsewhere = ("target", "source", "data_root", "network", "last_layer")
-    words = {name: value for name, value in to_json(task.config).items() if name not in elsewhere}
+    words = _words(task)
     network = {"network": task.network.name, "last layer": task.network.last_layer, "init": task.network.init}
     sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
     run = {"method": to_json(task.method), "student": to_json(task.student), "schedule": to_json(task.schedule)}
     return data | {"task": words} | network | sizes | run | {"seed": seed, "precision": task.computation.precision}
+
+# %% ../nbs/core/05_api.ipynb #014d98fb
+def _keep_search(task: LoadedTask, seed: int) -> None:
+    "Search the base examples, or take those that were found when the run began. Raises `InputError`."
+    if task.config.selection != "searched" or not task.context.folder:
+        return
+    data = {"target": task.target.sha256, "source": task.pool.dataset.sha256, "task": _words(task), "seed": seed}
+    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
+    kept = open_checkpoint(task.context, data | {"network": task.network.name} | sizes, "selection")
+    rows = kept.load(torch.zeros(0, dtype=torch.int64))
+    if rows is None:
+        kept.save(task.base.rows)
+    else:
+        vars(task)["base"] = BaseSet(task.pool.dataset, rows)  # what would be found
 
 # %% ../nbs/core/05_api.ipynb #d3e61556
 def thin_curve(
@@ -200,6 +220,7 @@ def distill(
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))
     context = RunContext(Path(checkpoint) if checkpoint else None, resume, progress)
     loaded, distiller = prepare(task, method, student, schedule, seed, compute, context)
+    _keep_search(loaded, seed)
     saved = open_checkpoint(context, describe_run(loaded, seed))
     if saved:
         saved.check()  # before experts train for another run's checkpoint

@@ -113,7 +113,10 @@ class Task(Settings):
     balanced: bool | None = setting(
         None, "same number of base examples of every class, or not; default: balanced without a source", off="--class-blind"
     )
-    selection: Literal["random", "optimised", "k-center", "herding", "easy", "hard"] = setting("random", "choice of examples")
+    selection: Literal[
+        "random", "optimised", "k-center", "herding", "easy", "hard", "expert-balanced", "searched"
+    ] = setting("random", "choice of examples")
+    search_students: int = setting(400, "students that --selection searched trains", at_least=50, absent=400)
     base_seed: int | None = setting(None, "seed of the choice of base examples; default: the run's seed", at_most=None)
     target_size: int | None = setting(None, "training examples used; counted with validation examples if iterations are given")
     image_size: int | None = setting(None, "resize all images to this many pixels a side")

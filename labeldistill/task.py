@@ -27,7 +27,8 @@ from .networks.compute import PLAIN, Computation, cache_fault, choose_computatio
 from .networks.network import Network, make_network
 from .training.evaluation import ImageSet
 from .training.heads import Head, make_head
-from .training.selection import Pool, select_rows
+from .training.search import select_rows
+from .training.selection import Goal, Pool
 from .utils import InputError
 
 # %% ../nbs/core/02_task.ipynb #885788c0
@@ -155,7 +156,8 @@ class LoadedTask:
             return BaseSet(self.target, torch.arange(0))
         if isinstance(self.pool, BaseSet):
             return self.pool
-        pool = replace(self.pool, progress=self.context.progress)
+        goal = Goal(self.train, self.validation, self.network)
+        pool = replace(self.pool, progress=self.context.progress, goal=goal, students=self.config.search_students)
         return BaseSet(pool.dataset, select_rows(self.config.selection, pool, self.count))
 
     @cached_property

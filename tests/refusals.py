@@ -181,7 +181,7 @@ BASE = {
     ),
     "an unknown selection": (
         {"selection": "best"},
-        "--selection 'best': expected random, optimised, k-center, herding, easy, hard$",
+        "--selection 'best': expected random, optimised, k-center, herding, easy, hard, expert-balanced, searched$",
     ),
     "selected examples beyond the training part": (
         {"base_examples": 99, "selection": "herding"},

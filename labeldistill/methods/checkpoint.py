@@ -107,7 +107,7 @@ def _find_difference(saved: Mapping[str, Any], expected: Mapping[str, Any], pref
     return ""
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #0654150c
-RUN_FILES = ("checkpoint", "experts", "traces")  # that a run may keep in its folder
+RUN_FILES = ("checkpoint", "experts", "traces", "selection")  # that a run may keep in its folder
 
 
 def _check_folder(path: Path, resume: bool) -> None:  # path: file to be

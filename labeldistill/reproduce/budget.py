@@ -33,7 +33,7 @@ from ..utils import InputError
 # %% auto #0
 __all__ = ['BETWEEN_RESETS', 'HEAD', 'HEAD_TO_HEAD', 'BUDGET_EXPERIMENTS', 'forward_passes', 'training_cost', 'iteration_cost',
            'Cost', 'max_iterations', 'curve_cost', 'choice_cost', 'validated_after', 'learning_cost', 'monitored_cost',
-           'without_experts', 'cost_of', 'check_comparison', 'price', 'learn_labels', 'run_head_to_head',
+           'without_experts', 'cost_of', 'check_comparison', 'search_cost', 'price', 'learn_labels', 'run_head_to_head',
            'HeadToHeadProtocol']
 
 # %% ../../nbs/reproduce/04_budget.ipynb #f79046c1
@@ -92,6 +92,7 @@ from .experiments import Experiment, Spec, Workspace
 from .studies import AUGMENTATIONS, Lesson, Protocol, load_for, train_and_test
 from ..task import target_classes
 from ..training.evaluation import candidate_steps
+from ..training.search import CANDIDATES, EXPERT_BATCH, EXPERT_STOPS, EXPERTS, REAL, ROUND, search_steps
 from ..training.training_set import TrainingSet, smoothed_labels
 
 # %% ../../nbs/reproduce/04_budget.ipynb #301d69df
@@ -182,6 +183,17 @@ def check_comparison(spec: Spec) -> None:
         if augmentation not in AUGMENTATIONS:
             raise InputError(f"augmentation '{augmentation}': expected {', '.join(AUGMENTATIONS)}")
 
+# %% ../../nbs/reproduce/04_budget.ipynb #2f1f574c
+def search_cost(task: LoadedTask) -> float:
+    "What it costs at most to search the base set; 0 where it is chosen in another way."
+    if task.config.selection != "searched":
+        return 0.0
+    students, count, seen = task.config.search_students, task.count, min(CANDIDATES, len(task.pool.parts.train))
+    experts = EXPERTS * EXPERT_STOPS[-1] * training_cost(task, min(EXPERT_BATCH, len(task.split.train)))
+    student = search_steps(count) * training_cost(task, task.inner_batch) + len(task.split.valid) / 2 + EXPERTS * count
+    proposal = (EXPERTS + 2) * (seen + count) + 3 * REAL
+    return experts + students * student + students // ROUND * proposal
+
 # %% ../../nbs/reproduce/04_budget.ipynb #428cdaff
 HEAD = Student(head="linear")
 
@@ -192,7 +204,8 @@ def price(spec: Spec, device: str = "auto") -> tuple[LoadedTask, Distiller, Cost
     schedule = Schedule() if method.epochs is None else Schedule(iterations=1, outer_batch=spec["outer_batch"])
     common = HEAD, schedule, spec["seed"], Compute(device, "fp32", False)
     task, distiller = prepare(Task(**spec["task"]), without_experts(method), *common)
-    return task, distiller, cost_of(task, distiller, method)
+    cost = cost_of(task, distiller, method)
+    return task, distiller, cost._replace(choice=cost.choice + search_cost(task))
 
 # %% ../../nbs/reproduce/04_budget.ipynb #bb668aec
 def learn_labels(spec: Spec, place: Workspace) -> tuple[Tensor, dict[str, Any]]:  # (N, C), and how they came about

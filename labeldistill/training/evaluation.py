@@ -27,8 +27,8 @@ from .training_set import TrainingSet, minibatches
 from ..utils import InputError
 
 # %% auto #0
-__all__ = ['ImageSet', 'mean_and_std', 'Evaluation', 'evaluate_students', 'candidate_steps', 'check_candidates',
-           'validation_curve', 'best_steps', 'choose_steps', 'mean_validation_curve']
+__all__ = ['ImageSet', 'mean_and_std', 'Evaluation', 'workers', 'fresh_trainer', 'evaluate_students', 'candidate_steps',
+           'check_candidates', 'validation_curve', 'best_steps', 'choose_steps', 'mean_validation_curve']
 
 # %% ../../nbs/training/04_evaluation.ipynb #4cba3227
 def _accuracies(
@@ -111,7 +111,7 @@ class Evaluation:
 
 # %% ../../nbs/training/04_evaluation.ipynb #223b9606
 @contextmanager
-def _workers(head: Head) -> Iterator[tuple[ThreadPoolExecutor, Event]]:  # the event is set when nobody waits any more
+def workers(head: Head) -> Iterator[tuple[ThreadPoolExecutor, Event]]:  # the event is set when nobody waits any more
     "Threads to train networks in: on a CPU as many as PyTorch would use, each single-threaded; else one."
     threads = torch.get_num_threads()
     takes_turns = head.device.type != "cpu" or head.network.random
@@ -128,7 +128,7 @@ def _workers(head: Head) -> Iterator[tuple[ThreadPoolExecutor, Event]]:  # the e
 _BUILDING = Lock()
 
 
-def _fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trainer:
+def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trainer:
     "A trainer for use in one thread."
     with _BUILDING:
         return Trainer(head if head.computation.compile else deepcopy(head), optimizer, seed)
@@ -159,13 +159,13 @@ def evaluate_students(
         starts = [stream(seed, "student", i) if fixed_start is None else fixed_start for i in group]
         rngs = [generator(seed, "student batches", i) for i in group]
         if size == 1:
-            return [image_set.accuracies(train(_fresh_trainer(head, optimizer, *starts), data, steps, *rngs, stop))]
+            return [image_set.accuracies(train(fresh_trainer(head, optimizer, *starts), data, steps, *rngs, stop))]
         with _BUILDING:
             cohort = Cohort(head, optimizer, starts)
         return [*map(image_set.accuracies, train_together(cohort, data, steps, rngs, stop).classifiers())]
 
     size = _cohort_size(head, optimizer, data, models)
-    with random_layers(seed, "students"), _workers(head) as (pool, stop):
+    with random_layers(seed, "students"), workers(head) as (pool, stop):
         groups = pool.map(test, [range(i, i + size) for i in range(0, models, size)])
         found = tqdm(chain.from_iterable(groups), "testing", models, disable=not show_progress)
         return tuple(zip(*found, strict=True))

@@ -4,7 +4,9 @@ import json
 import math
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from labeldistill.reproduce.budget import (
     iteration_cost,
     learn_labels,
     max_iterations,
+    search_cost,
     training_cost,
     without_experts,
 )
@@ -286,6 +289,19 @@ def test_an_iteration_costs_the_same_without_experts():
     costs = [cost_of(*ready(without_experts(method)), method) for method in (short, long)]
     assert costs[0].iteration == costs[1].iteration and costs[1].experts == pytest.approx(4 * costs[0].experts)
     assert without_experts(Unrolled(init=Expert(), window=3)) == Unrolled(window=3)
+
+
+def test_a_search_costs_what_is_counted(bars, monkeypatch):
+    @contextmanager
+    def in_turn(head):  # operations are counted in the thread that counts
+        yield SimpleNamespace(map=map), None
+
+    monkeypatch.setattr("labeldistill.training.search.workers", in_turn)
+    options = {"network": "user_networks:plain", "search_students": 100}
+    chosen, random = (load_task(Task(bars, 6, selection=name, **options), device="cpu") for name in ("searched", "random"))
+    counted = forward_passes(chosen.network, lambda: chosen.base)
+    assert 0.8 * search_cost(chosen) < counted <= search_cost(chosen)
+    assert search_cost(random) == 0 < search_cost(chosen)
 
 
 FEW_STEPS = ("training.evaluation", "methods.expert_selection", "methods.unrolled", "reproduce.budget")
