@@ -103,6 +103,8 @@ def _last_names(facts: Any) -> Any:
     "Facts, as JSON, with every path cut to its last name; one that is like a known data set's says that it is a path."
     if isinstance(facts, dict):
         return {name: _last_names(fact) for name, fact in facts.items()}
+    if isinstance(facts, list):
+        return [*map(_last_names, facts)]
     if not isinstance(facts, str) or not re.search(r"[/\\]", facts):
         return facts
     name = PureWindowsPath(facts).name  # Windows knows both separators
@@ -255,7 +257,7 @@ class _Examples(_Pictured, _Indexed[tuple[Any, Tensor]]):
     def _example(self, place: int) -> tuple[Any, Tensor]:
         "A normalized image (c, h, w) float32, or what `transform` makes of it, and its soft label (C,)."
         image = self.inputs[place]
-        return image if self.transform is None else self.transform(image), self.labels[place]
+        return image if self.transform is None else self.transform(image.clone()), self.labels[place]  # it may work in place
 
     def with_images(
         self,

@@ -415,7 +415,7 @@ def verify_command(
     held = sum(tested.holds for tested in found)
     line = f"{held} of {len(found)} claims hold"
     report({"sets": [tested.as_dict() for tested in found], "hold": held}, as_json, line)
-    raise typer.Exit(int(held < len(found)))
+    raise typer.Exit(int(held < len(found) or not found))  # nothing tested is nothing verified
 
 # %% ../nbs/core/07_cli.ipynb #700f22e8
 @app.command("train-full")

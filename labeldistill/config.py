@@ -263,7 +263,7 @@ class LabelSolve(Method):
     networks: int = setting(8, "networks whose features are pooled", at_least=1)
     iterations: int = setting(0, "training iterations of the networks on real images; 0: untrained", at_least=0)
     points: int = setting(1, "stopping points up to these iterations, pooled", at_least=1)
-    lam: float | None = setting(None, "ridge lambda, in units of the mean squared feature norm; default: chosen", above=0)
+    lam: float | None = setting(None, "ridge lambda, in units of the mean squared feature norm; default: chosen", at_least=1e-12)
     scale: float | None = setting(None, "factor of the labels, or of their logits; default: chosen on validation", above=0)
     label_space: Literal["probabilities", "real"] | None = setting(
         None, "what labels may be; default: real where students learn by squared error (--loss mse)"

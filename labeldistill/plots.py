@@ -9,6 +9,7 @@ from io import BytesIO
 
 import numpy as np
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -68,7 +69,8 @@ def draw_curve(axis: Axes, distilled: DistilledDataset) -> None:
 # %% ../nbs/core/04_plots.ipynb #6a8bb789
 def _spread(distilled: DistilledDataset, count: int) -> Tensor:  # (at most count,) int64
     "Rows of images, evenly spread over their classes."
-    return distilled.base_labels.argsort(stable=True)[:: max(1, len(distilled) // count)][:count]
+    shown = min(count, len(distilled))
+    return distilled.base_labels.argsort(stable=True)[torch.arange(shown) * len(distilled) // shown]
 
 
 def _draw_examples(figure: Figure, distilled: DistilledDataset, count: int) -> None:

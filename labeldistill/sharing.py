@@ -242,6 +242,12 @@ def export(
         _write_files(labels, part, evaluation, f'ld.load_distilled("{_LABELS}")')
 
 # %% ../nbs/core/09_sharing.ipynb #7c4115cb
+def _check_name(repo: Any) -> None:
+    "Raises `InputError` unless it may be the name of a data set on the hub."
+    if not isinstance(repo, str) or repo.count("/") != 1:
+        raise InputError(f"'{repo}': is no name on the hub; expected OWNER/NAME")
+
+
 def _problem(error: Exception, repo: str, hub: ModuleType) -> str:
     "What went wrong with the hub, in one line."
     error = error.__cause__ if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception) else error
@@ -280,8 +286,7 @@ def push_to_hub(
     token: str | None = None,  # None: that of HF_TOKEN or `hf auth login`
 ) -> str:  # its address
     "Publish what `export` writes as a data set on the hub, in one commit. Raises `InputError`."
-    if not isinstance(repo, str) or repo.count("/") != 1:
-        raise InputError(f"'{repo}': is no name on the hub; expected OWNER/NAME")
+    _check_name(repo)
     with TemporaryDirectory() as folder:
         _write_files(labels, Path(folder), evaluation, f'ld.from_hub("{repo}")')
         with _asking_hub(repo) as hub:
@@ -304,6 +309,7 @@ def from_hub(
     transform: Callable[[Tensor], Any] | None = None,  # of an image that is taken out
 ) -> DistilledDataset:
     "The labels that `push_to_hub` published; no code is executed. Raises `InputError`."
+    _check_name(repo)
     with _asking_hub(repo) as hub:
         fetch = partial(hub.hf_hub_download, repo, _LABELS, repo_type="dataset", token=token)
         found = fetch(revision=revision, dry_run=True)

@@ -132,10 +132,11 @@ def verify(
     progress: bool = True,
 ) -> Iterator[Verification]:  # as they are done
     "Test label sets that ship with the package, as their cards say, with other students. Raises `InputError`."
-    check_number("--models", models, int, at_least=2)
-    for card in find_cards(names):
-        if seed == card["test"]["seed"]:
-            raise InputError(f"--seed {seed}: is that of the claim's own students; expected another")
+    check_number("--models", models, int, at_least=2), check_number("--seed", seed, int, at_most=None)
+    cards = find_cards(names)
+    if seed in [card["test"]["seed"] for card in cards]:
+        raise InputError(f"--seed {seed}: is that of a claim's own students; expected another")
+    for card in cards:
         try:
             labels = _at_hand(card, data_root)
         except InputError as error:

@@ -341,7 +341,7 @@ FIT = {
     **{
         f"squared error of {method}'s students": (
             {"method": method, "head": "linear", "loss": "mse"},
-            f"--loss mse: method {method} learns labels for cross-entropy; expected that, or method unrolled or expert$",
+            f"--loss mse: method {method} learns labels for cross-entropy; expected that, or method unrolled, expert or label-",
         )
         for method in ("ridge", "second-order", "dd", "matching")
     },

@@ -181,7 +181,7 @@ def check_distiller(distiller: Distiller, method: Method) -> Distiller:
         raise InputError(f"method {name}: expected a step, or epochs = None for a method without an outer loop")
     if check_recipe(distiller.student).loss not in distiller.losses:
         what = f"method {name} learns labels for {', '.join(distiller.losses)}"
-        raise InputError(f"--loss {distiller.student.loss}: {what}; expected that, or method unrolled or expert")
+        raise InputError(f"--loss {distiller.student.loss}: {what}; expected that, or method unrolled, expert or label-solve")
     if loops and (distiller.optimizer is None or distiller.resets is None or not hasattr(distiller, "init_state")):
         raise InputError(f"method {name}: expected init_state, an optimizer and a rule for resets beside its step")
     return distiller

@@ -179,6 +179,8 @@ def recipe_step(
 
     def step(rows: Tensor, rate: float | None = None) -> Tensor:
         if data.cosine_steps:
+            if trainer.lr is None:
+                raise InputError("--lr-schedule cosine: this optimizer has no step size (lr); expected constant")
             rate = trainer.lr * float(cosine_share(trainer.done, data.cosine_steps))
         loss = trainer.step(seen(rows), data.labels[rows], rate)
         if data.ema:

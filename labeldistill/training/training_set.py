@@ -99,14 +99,14 @@ def dsa(
         return functional.erase(images, top, left, hole, hole, torch.zeros((), device=images.device))
     if chosen == "flip":
         return images.flip(3)
-    move = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    change = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
     most = size // 8
-    move |= {
+    change |= {
         "crop": {"translate": [round((2 * x - 1) * most) for x in (a, b)]},
         "scale": {"scale": 1.2 ** (2 * a - 1)},
         "rotate": {"angle": 15 * (2 * a - 1)},
     }[chosen]
-    return functional.affine(images, **move, interpolation=InterpolationMode.BILINEAR)
+    return functional.affine(images, **change, interpolation=InterpolationMode.BILINEAR)
 
 
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {  # and the numbers that an image needs

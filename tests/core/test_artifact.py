@@ -72,6 +72,8 @@ def test_a_file_does_not_tell_where_it_was_made(bars_npz, labels_file, tmp_path)
 def test_a_path_is_no_known_name(make_dataset):
     own = replace(artifact.refer_to(make_dataset()), name="/home/me/mnist")
     assert artifact._last_names(own.name) == "mnist (a path)" and artifact._last_names("mnist") == "mnist"
+    parts = {"parts": [own.name, {"from": r"C:\me\a.npz"}, 3]}  # of a method of your own
+    assert artifact._last_names(parts) == {"parts": ["mnist (a path)", {"from": "a.npz"}, 3]}
 
 
 def test_the_file_names_all_that_belongs_to_the_labels(labels_file, bars_npz):

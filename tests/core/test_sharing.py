@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import labeldistill as ld
 from labeldistill import sharing
 from labeldistill.data.datasets import Normalisation
+from labeldistill.plots import _spread
 from labeldistill.training.evaluation import Evaluation
 from labeldistill.utils import InputError
 
@@ -52,6 +53,12 @@ def test_a_slice_is_a_batch_with_every_image_transformed(distilled):
     assert images.tolist() == [distilled.inputs[i].sum().item() for i in (4, 2)] and torch.equal(labels, distilled.labels[[4, 2]])
     with pytest.raises(IndexError):
         distilled[9:]
+
+
+def test_a_transform_that_works_in_place_changes_no_image(distilled):
+    before = distilled.inputs.clone()
+    zeroed = distilled.with_transform(torch.zero_)
+    assert not zeroed[0][0].any() and torch.equal(zeroed.inputs, before)
 
 
 def test_hard_labels_are_the_largest(distilled):
@@ -313,6 +320,7 @@ def refusals_of_from_hub():
         pytest.param("me/others", {}, r"has no labels\.safetensors; expected a data set that labels\.push_to_hub", id="not ours"),
         pytest.param("me/foreign", {}, "was not written by labeldistill", id="tensors of somebody else"),
         pytest.param("me/damaged", {}, r"is not a \.safetensors file", id="damaged"),
+        pytest.param("bars-6", {}, "is no name on the hub; expected OWNER/NAME", id="no owner"),
         pytest.param("a/b/c", {}, "is no name on the hub; expected OWNER/NAME", id="no name"),
         pytest.param("../../etc", {}, "is no name on the hub; expected OWNER/NAME", id="a path"),
     ]
@@ -382,6 +390,11 @@ def test_a_notebook_shows_images_that_are_at_hand(distilled, learned_images, lab
         with Image.open(BytesIO(labels._repr_png_())) as picture:
             assert picture.format == "PNG" and picture.width <= 1000
     assert repr(distilled).startswith("DistilledDataset(6 labels for ")
+
+
+def test_images_that_are_shown_are_of_all_classes(distilled):
+    assert distilled.base_labels[_spread(distilled, 4)].tolist() == [0, 0, 1, 2]
+    assert _spread(distilled, 10).sort().values.tolist() == [*range(6)]
 
 
 def test_a_look_opens_no_place_and_downloads_nothing(labels_file, monkeypatch, no_network):

@@ -108,6 +108,8 @@ def test_what_does_not_go_together_is_refused_before_any_work(bars):
     ):
         with pytest.raises(InputError, match=message):
             solve(bars, method, student, schedule=Schedule() if method.epochs is None else Schedule(iterations=1))
+    with pytest.raises(InputError, match="--solve-lam 1e-300: must be at least 1e-12"):  # equal images would be a singular matrix
+        LabelSolve(lam=1e-300)
     with pytest.raises(InputError, match="--solve-points 3: must be at most 2, one for each iteration"):
         LabelSolve(iterations=1, points=3)
 

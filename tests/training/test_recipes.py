@@ -240,6 +240,23 @@ def test_what_does_not_go_together_is_refused_before_any_work(student, method, m
         quick(bars, student, method=method)
 
 
+class NoStepSize(torch.optim.Optimizer):
+    "An optimizer without `lr`."
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self):
+        pass
+
+
+def test_a_cosine_of_an_optimizer_without_a_step_size_is_refused(data, head):
+    falling = data.for_student(Student(lr_schedule="cosine", steps=5))
+    with pytest.raises(InputError, match=r"--lr-schedule cosine: this optimizer has no step size \(lr\); expected constant"):
+        train(Trainer(head, NoStepSize, 0), falling, 5, rng())
+    assert train(Trainer(head, NoStepSize, 0), data, 1, rng()).done == 1
+
+
 def test_a_cosine_of_learned_step_sizes_is_refused():
     with pytest.raises(InputError, match="--lr-schedule cosine: --optimizer own has learned step sizes; expected constant"):
         Student(optimizer="own", lr_schedule="cosine", steps=5)
