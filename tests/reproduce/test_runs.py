@@ -19,7 +19,7 @@ def committed(repository):
 
 def test_every_committed_folder_has_the_name_of_its_run_and_its_record_is_found(repository):
     found = list(committed(repository))
-    assert len(found) == len(list((repository / "papermill_runs" / "results").glob("[!s]*/*/result.json"))) == 229
+    assert len(found) == len(list((repository / "papermill_runs" / "results").glob("[!s]*/*/result.json"))) == 231
     for folder, run in found:
         assert run.name == folder.name
         assert finished_record(run, folder.parents[1]).spec == run.spec
