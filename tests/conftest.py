@@ -98,10 +98,10 @@ def few_steps():
 @pytest.fixture(scope="session")
 def distilled(bars_npz):
     "Labels for six bars, learned in a few ridge iterations. Not to be changed."
-    from labeldistill import Compute, Schedule, Task, distill
+    from labeldistill import Compute, Ridge, Schedule, Task, distill
 
     schedule, compute = Schedule(iterations=8, outer_batch=32), Compute(device="cpu")
-    return distill(Task(bars_npz, base_examples=6), schedule=schedule, compute=compute, progress=False)
+    return distill(Task(bars_npz, base_examples=6), Ridge(), schedule=schedule, compute=compute, progress=False)
 
 
 @pytest.fixture(scope="session")

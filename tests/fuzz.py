@@ -35,7 +35,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from labeldistill import Compute, InputError, Schedule, Student, Task, distill, evaluate, load, load_distilled
+from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, distill, evaluate, load, load_distilled
 from labeldistill.cli import app, main, method_command
 from labeldistill.config import METHODS
 from labeldistill.reproduce.compare import cost_frame, judge, look_up
@@ -99,7 +99,7 @@ class Materials(NamedTuple):
 def distil(target: Path, **options: Any) -> Any:
     "Labels for six bars in two short iterations."
     schedule = Schedule(iterations=4, outer_batch=32, validate_every=1)
-    return distill(Task(target, 6, **PLAIN), schedule=schedule, student=Student(steps=2), **options, **ONE)
+    return distill(Task(target, 6, **PLAIN), Ridge(), schedule=schedule, student=Student(steps=2), **options, **ONE)
 
 
 @cache

@@ -116,7 +116,7 @@ def test_an_older_artifact_is_completed_and_evaluated(artifacts):
 
 @pytest.mark.parametrize("options", [{}, {"balanced": False}, {"selection": "k-center"}, {"selection": "herding"}], ids=str)
 def test_smaller_base_sets_are_parts_of_larger_ones(options, bars):
-    few, more = (distill(small(bars, count, **options), schedule=quick(1), **CPU).rows.tolist() for count in (6, 12))
+    few, more = (distill(small(bars, count, **options), Ridge(), schedule=quick(1), **CPU).rows.tolist() for count in (6, 12))
     assert len({*more}) == 12 and more[:6] == few if options != {"selection": "herding"} else {*few} <= {*more}
 
 
@@ -165,7 +165,7 @@ def test_a_baseline_chooses_its_steps_on_the_validation_part(bars):
 def test_runs_on_a_cpu_keep_their_memory(bars, monkeypatch, distilled):
     kept = []
     monkeypatch.setattr("labeldistill.task.disable_malloc_trim", lambda: kept.append(True))
-    distill(small(bars, 3), schedule=quick(1), **CPU)
+    distill(small(bars, 3), Ridge(), schedule=quick(1), **CPU)
     evaluate(distilled, models=1, student=Student(steps=1), **CPU)
     assert len(kept) == 2
 

@@ -227,7 +227,7 @@ def test_every_file_is_written_under_a_temporary_name(bars_npz, tiny_run, tmp_pa
 
     def work():
         task = Task(bars_npz, 6)
-        labels = distill(task, schedule=Schedule(iterations=2), checkpoint=tmp_path / "kept", progress=False)
+        labels = distill(task, Ridge(), schedule=Schedule(iterations=2), checkpoint=tmp_path / "kept", progress=False)
         labels.save(tmp_path / "labels.safetensors")
         show(labels, tmp_path / "labels.png")
         perform(tiny_run, tmp_path / "run", "cpu", progress=False)

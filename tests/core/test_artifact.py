@@ -115,7 +115,7 @@ def change_a_pixel(path):
 
 
 def learn(data):
-    return distill(Task(data, base_examples=3), schedule=Schedule(iterations=2, outer_batch=64), **CPU)
+    return distill(Task(data, base_examples=3), Ridge(), schedule=Schedule(iterations=2, outer_batch=64), **CPU)
 
 
 def test_changed_data_are_refused(bars_npz, tmp_path):
@@ -199,7 +199,7 @@ def test_examples_are_taken_out_by_index_as_from_a_list(distilled):
 
 
 def test_classes_are_those_of_the_labels(bars, make_dataset):
-    across = distill(Task(bars, 4, source=make_dataset(classes=4)), schedule=Schedule(iterations=1, outer_batch=16), **CPU)
+    across = distill(Task(bars, 4, source=make_dataset(classes=4)), Ridge(), schedule=Schedule(iterations=1, outer_batch=16), **CPU)
     assert across.classes == bars.classes and len(across.classes) == across.labels.shape[1]
 
 

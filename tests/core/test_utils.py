@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from labeldistill import InputError, distill, evaluate, show, train_full, true_labels
+from labeldistill import InputError, Ridge, distill, evaluate, show, train_full, true_labels
 from labeldistill.utils import enough_memory
 
 SMALLER = "; expected fewer or smaller images (--base-examples, --image-size), smaller batches, or more memory"
@@ -61,7 +61,7 @@ class Greedy(torch.utils.data.Dataset):
 @pytest.mark.parametrize(
     "verb",
     [
-        lambda greedy, labels: distill(greedy),
+        lambda greedy, labels: distill(greedy, Ridge()),
         lambda greedy, labels: evaluate(labels, greedy),
         lambda greedy, labels: show(labels, source=greedy),
         lambda greedy, labels: true_labels(greedy),

@@ -21,7 +21,7 @@ from scipy.io import savemat
 
 from labeldistill import artifact, distill, load, load_distilled
 from labeldistill.artifact import refer_to, resolve
-from labeldistill.config import Schedule, Task
+from labeldistill.config import Ridge, Schedule, Task
 from labeldistill.data import downloads, known
 from labeldistill.data.catalog import on_disk
 from labeldistill.data.datasets import Dataset, Normalisation, normalisation, split
@@ -601,7 +601,7 @@ def test_missing_batches_are_named(tmp_path):
 def test_data_in_memory_that_do_not_fit_are_refused(change, message):
     mine = Dataset("mine", torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 0, 1, 2]), ("a", "b", "c"))
     with pytest.raises(InputError, match=f"--target: 'mine': .*{message}"):
-        distill(Task(replace(mine, **change), base_examples=3), schedule=Schedule(iterations=1))
+        distill(Task(replace(mine, **change), base_examples=3), Ridge(), schedule=Schedule(iterations=1))
 
 
 def test_folders_of_folders_are_refused(tmp_path, make_pixels):

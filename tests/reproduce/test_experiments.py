@@ -251,7 +251,7 @@ def test_a_run_survives_the_way_through_parameters(kind):
 def test_distill_gives_what_the_verbs_give(done, small):
     _, folder, found = done
     task = Task(**small["task"])
-    learned = distill(task, schedule=Schedule(**small["schedule"]), compute=CPU, progress=False)
+    learned = distill(task, Ridge(), schedule=Schedule(**small["schedule"]), compute=CPU, progress=False)
     tested = evaluate(learned, models=2, compute=CPU, progress=False)
     assert torch.equal(load_distilled(folder / "labels.safetensors").labels, learned.labels)
     assert found["accuracy"] == summary(tested.accuracies)
