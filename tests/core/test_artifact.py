@@ -199,7 +199,7 @@ def test_examples_are_taken_out_by_index_as_from_a_list(distilled):
 
 
 def test_classes_are_those_of_the_labels(bars, make_dataset):
-    across = distill(Task(bars, 4, source=make_dataset(classes=4)), Ridge(), schedule=Schedule(iterations=1, outer_batch=16), **CPU)
+    across = distill(Task(bars, 4, source=make_dataset(classes=4)), Ridge(), schedule=Schedule(iterations=1), **CPU)
     assert across.classes == bars.classes and len(across.classes) == across.labels.shape[1]
 
 
