@@ -13,12 +13,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from labeldistill import (
+    Auto,
     Compute,
     Dataset,
     DatasetDistillation,
     Evaluation,
     Expert,
     InputError,
+    LabelSolve,
     Ridge,
     Schedule,
     SecondOrder,
@@ -41,6 +43,7 @@ from labeldistill.data.base import BaseSet
 from labeldistill.data.datasets import Normalisation, Split, split
 from labeldistill.methods import loop
 from labeldistill.methods.labels import resolve_init
+from labeldistill.reproduce.runs import new_run
 from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten
 from labeldistill.training.evaluation import ImageSet
 from labeldistill.training.ridge import gram_factor
@@ -249,7 +252,7 @@ def test_labels_of_a_network_without_a_name_say_so():
 
 def test_students_of_the_test_are_those_of_the_labels_unless_told(bars_npz):
     learned = quick(6, target=bars_npz, student=Student("linear", "sgd", steps=7))
-    assert learned.student == Student("linear", "sgd", "random", 7)
+    assert learned.student == Student("linear", "sgd", "random", 7, loss="cross-entropy")
     own = evaluate(learned, models=2, **CPU)
     assert (own.head, own.optimizer, own.steps, own.order) == ("linear", "sgd", 7, "random")
     other = evaluate(learned, models=2, student=Student(optimizer="adamw", steps=3), **CPU)
@@ -357,7 +360,8 @@ def test_true_labels_are_smoothed(smoothing, tmp_path):
     assert torch.allclose(true.labels, (1 - smoothing) * torch.eye(10)[true.base_labels] + smoothing / 10)
     true.save(tmp_path / "true.safetensors")
     again = load_distilled(tmp_path / "true.safetensors")
-    assert again.method == {"true": {"smoothing": smoothing}} and again.student == Student("linear", "adam", "random")
+    assert again.method == {"true": {"smoothing": smoothing}} and again.student.loss == "cross-entropy"
+    assert again.student == replace(Student("linear", "adam", "random"), loss="cross-entropy")
     assert torch.equal(again.labels, true.labels)
 
 
@@ -522,11 +526,12 @@ SHORT = {
     "dd": DatasetDistillation(learn="both"),
     "matching": TrajectoryMatching(student_steps=3, experts=1, trajectory_every=2, segment=1),
     "expert": Expert(iterations=10, ensemble=2, temperature=2),
+    "label-solve": LabelSolve(networks=1, lam=0.1, scale=1.0),
 }
 
 
 def test_each_method_is_stopped_below():
-    assert SHORT.keys() == METHODS.keys()
+    assert SHORT.keys() | {"auto"} == METHODS.keys()  # auto becomes another one
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -609,7 +614,11 @@ def test_labels_begin_with_a_distilled_data_set_or_with_an_expert_by_its_name():
 
 @pytest.mark.parametrize(
     ("init", "message"),
-    [(Ridge(), "--init: is a Ridge; expected uniform"), (["a"], "--init: is a list"), (torch.eye(3), "--init: labels are")],
+    [
+        (Ridge(), "--init ridge: labels begin as those of expert, label-solve"),
+        (["a"], "--init: is a list"),
+        (torch.eye(3), "--init: labels are"),
+    ],
 )
 def test_starts_that_are_none_are_refused(init, message):
     with pytest.raises(InputError, match=message):
@@ -729,3 +738,26 @@ def test_code_that_a_file_names_is_not_run_unless_the_user_names_it_too(tmp_path
         evaluate(tmp_path / "labels.safetensors", **one)
     assert repr(read) and evaluate(read, network="lenet", **one).network == "lenet" and not (tmp_path / "trace").exists()
     assert evaluate(read, network="planted:net", **one).network == "planted:net" and (tmp_path / "trace").exists()
+
+
+# The method that is chosen
+
+
+def test_without_a_method_it_is_the_one_that_fits_the_number_of_examples(monkeypatch, bars):
+    chosen = {}
+    monkeypatch.setattr(api, "take", lambda loaded, *more: chosen.update(method=loaded.method) or 1 / 0)
+    for method in ((), (Auto(),)):
+        chosen.clear()
+        with pytest.raises(ZeroDivisionError):
+            distill(Task("letters", 260), *method, **CPU)
+        assert chosen["method"] == Expert(ensemble=3)
+    assert Auto().resolve(Task("letters", 250)) == Unrolled(init=Expert(ensemble=3))
+
+
+def test_labels_and_records_state_the_method_that_was_chosen():
+    short = Schedule(iterations=1, outer_batch=16)
+    learned = distill(Task("digits", 10), Auto(), student=Student(steps=3), schedule=short, **CPU)
+    assert learned.method_name == "unrolled" and learned.method["unrolled"]["init"]["expert"]["ensemble"] == 3
+    for count, name in ((100, "unrolled"), (500, "expert")):
+        run = new_run("distill", "smoke", task={"target": "digits", "base_examples": count}, method={"auto": {}})
+        assert [*run.spec["method"]] == [name]
