@@ -19,17 +19,26 @@ def committed(repository):
 
 def test_every_committed_folder_has_the_name_of_its_run_and_its_record_is_found(repository):
     found = list(committed(repository))
-    assert len(found) == len(list((repository / "papermill_runs" / "results").glob("[!s]*/*/result.json"))) == 231
+    files = (repository / "papermill_runs" / "results").glob("*/*/result.json")
+    assert len(found) == len([file for file in files if file.parts[-3] not in ("smoke", "short")]) == 231
     for folder, run in found:
         assert run.name == folder.name
         assert finished_record(run, folder.parents[1]).spec == run.spec
+
+
+def is_part(old, new):
+    "Whether all values are there again; fields may have come, which `Run` counts only if they are not as before."
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and is_part(value, new[name]) for name, value in old.items())
+    return old == new
 
 
 def test_what_is_committed_spells_out_all_values(repository):
     for folder, run in committed(repository):
         if run.kind != "quickstart":
             sections = {name: value for name, value in run.spec.items() if name != "kind"}
-            assert new_run(run.kind, run.scale, **sections).spec == run.spec, folder
+            filled = new_run(run.kind, run.scale, **sections)
+            assert filled == run and is_part(run.spec, filled.spec), folder
             assert from_parameters(run.kind, run.scale, to_parameters(run)) == run, folder
 
 
