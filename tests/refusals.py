@@ -254,7 +254,7 @@ METHOD_OPTIONS = {
 METHODS_NAMED = {
     "an unknown method": (
         {"method": "nonsense"},
-        "^error: distill nonsense: expected ridge, second-order, unrolled, expert, label-solve, dd, matching, or package.mod",
+        "^error: distill nonsense: expected auto, ridge, second-order, unrolled, expert, label-solve, dd, matching, or",
     ),
     "a method of a module that is not there": (
         {"method": "no_such_module:Mine"},
@@ -295,8 +295,8 @@ METHODS_NAMED = {
 }
 METHODS_GIVEN = {
     "a method's name": ({"method": Text("ridge")}, r"method 'ridge': expected an object, labeldistill\.Ridge\(\)$"),
-    "another text as method": ({"method": "nonsense"}, r"method: is a str; expected Ridge\(\), SecondOrder\(\), Unrolled\(\), "),
-    "a method's class": ({"method": Ridge}, r"method: is a type; expected Ridge\(\), "),
+    "another text as method": ({"method": "nonsense"}, r"method: is a str; expected Auto\(\), Ridge\(\), SecondOrder\(\), "),
+    "a method's class": ({"method": Ridge}, r"method: is a type; expected Auto\(\), Ridge\(\), "),
     "a schedule of an expert": (
         {"method": Expert(), "iterations": None, "validate_every": 2},
         "--validate-every: method 'expert' has no outer loop; expected no schedule$",
