@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled, true_labels
-from labeldistill.config import METHODS, Expert, Settings, setting, settings_to_json
+from labeldistill.config import METHODS, Auto, Expert, Settings, setting, settings_to_json
 from labeldistill.reproduce import experiments, records, runs
 from labeldistill.reproduce.compare import cost_frame
 from labeldistill.reproduce.exhibits import cells
@@ -164,7 +164,7 @@ def test_defaults_are_those_of_the_verbs():
     parameters = [each for verb in (evaluate, distill) for each in inspect.signature(verb).parameters.values()]
     own = {parameter.name: parameter.default for parameter in parameters}
     spec = new_run("distill", "smoke", task={"target": "digits"}).spec
-    assert spec["method"] == {"ridge": settings_to_json(own["method"])} and own["method"] == Ridge()
+    assert spec["method"] == {"ridge": settings_to_json(Ridge())} and own["method"] == Auto()  # a run names its method
     assert spec["student"] == settings_to_json(own["student"]) and spec["schedule"] == settings_to_json(own["schedule"])
     assert (spec["seed"], spec["test"]["models"]) == (own["seed"], own["models"])
     assert spec["compute"] == without(settings_to_json(own["compute"]), "device")
