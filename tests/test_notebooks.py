@@ -160,6 +160,10 @@ SMALL = SHORT | {
     "distillation": SHORT,
     "budget": 100_000,
     "outer_batch": 32,
+    "students": 1,
+    "others": [{"optimizer": "sgd"}],
+    "canaries": 5,
+    "canary_iterations": 1,
 }
 
 
@@ -168,6 +172,8 @@ def test_the_other_kinds_run_too(kind, bars_npz, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
     names = to_parameters(new_run(kind, "smoke", task={"target": "digits"})).keys()
     given = {"target": str(bars_npz)} | {name: value for name, value in SMALL.items() if name in names}
+    if "distillation" in given:
+        given["distillation"] = {name: value for name, value in SHORT.items() if name in EXPERIMENTS[kind].sections}
     cells = json.loads((REPOSITORY / "nbs" / "experiments" / EXPERIMENTS[kind].notebook).read_text(encoding="utf-8"))["cells"]
     scope = {}
     for cell in cells:
