@@ -4,10 +4,11 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module, reload
+
+from loopback import running
 
 TOKEN = "hf_right"
 
@@ -134,13 +135,9 @@ def standing_in(monkeypatch, cache):
         monkeypatch.setenv(name, value)
     constants = import_module("huggingface_hub.constants")
     reload(constants)  # it reads the environment once
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
     try:
-        yield server
+        with running(server):
+            yield server
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
         monkeypatch.undo()
         reload(constants)

@@ -48,12 +48,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(monkeypatch):
-    "A running server, reached without a proxy."
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of its first use
-    server = Server()
+def running(server):
+    "A server that answers in a thread of its own."
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -62,3 +58,13 @@ def serving(monkeypatch):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(monkeypatch):
+    "A running server, reached without a proxy."
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of its first use
+    with running(Server()) as server:
+        yield server

@@ -48,7 +48,7 @@ __all__ = ['MARK', 'Start', 'PLACE', 'SERVE', 'PRELOADED', 'PAPERMILL', 'PERFORM
            'start_process', 'run_process', 'serve', 'Forked', 'ForkServer', 'Job', 'Outcome', 'command_for', 'log',
            'last_line', 'run_once', 'run_one', 'open_jobs', 'blocked', 'exit_on_sigterm', 'progress_bar', 'run_inline',
            'asset', 'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'show_jobs', 'find_checkout',
-           'jobs_for', 'Summary', 'find_profile', 'available_cores', 'reproduce']
+           'job_of', 'jobs_for', 'Summary', 'find_profile', 'available_cores', 'reproduce']
 
 # %% ../../nbs/reproduce/09_executor.ipynb #0b65c06e
 def try_lock(path: Path) -> int | None:
@@ -595,13 +595,15 @@ def find_checkout() -> Path:
     raise InputError("expected a clone of the repository to work in; there is no nbs/experiments here")
 
 # %% ../../nbs/reproduce/09_executor.ipynb #b4495417
-def jobs_for(names: Iterable[str], scale: str, root: Path, setting: Setting | None = None) -> list[Job]:  # root: the checkout
+def job_of(run: Run, root: Path) -> Job:  # root: the checkout
+    "The job that does a run."
+    notebook = root / "nbs" / "experiments" / EXPERIMENTS[run.kind].notebook
+    return Job(run, notebook, tuple(need.name for need in dependencies(run)))
+
+
+def jobs_for(names: Iterable[str], scale: str, root: Path, setting: Setting | None = None) -> list[Job]:
     "The jobs of some tables and figures. Raises `InputError`."
-    notebooks = root / "nbs" / "experiments"
-    return [
-        Job(run, notebooks / EXPERIMENTS[run.kind].notebook, tuple(need.name for need in dependencies(run)))
-        for run in all_runs(names, scale, setting)
-    ]
+    return [job_of(run, root) for run in all_runs(names, scale, setting)]
 
 # %% ../../nbs/reproduce/09_executor.ipynb #056e24b3
 class Summary(NamedTuple):

@@ -24,15 +24,15 @@ from labeldistill.config import (
     option_name,
 )
 from ..data.downloads import ORIGINS
-from .executor import ExecutorConfig, Job, Summary, run_inline
+from .executor import ExecutorConfig, Summary, job_of, run_inline
 from .experiments import Spec, summary
 from .records import read_record, write_json
-from .runs import EXPERIMENTS, Done, Run, dependencies, finished, new_run
+from .runs import EXPERIMENTS, Done, Run, finished, new_run
 
 # %% auto #0
 __all__ = ['METHOD', 'ITERATIONS', 'SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_sets']
 
-# %% ../../nbs/reproduce/14_sets.ipynb #40628f0c
+# %% ../../nbs/reproduce/14_sets.ipynb #1de69aaf
 METHOD = {"unrolled": {"init": {"expert": {"ensemble": 3}}}}
 ITERATIONS = {10: 600, 50: 300, 100: 250, 500: 200}  # about as many as Table A1's budget allows
 
@@ -42,7 +42,7 @@ def _labels_run(target: str, count: int, source: str | None = None) -> Run:
     task = {"target": target, "base_examples": count, "source": source}
     return new_run("distill", "sets", task=task, method=METHOD, schedule={"iterations": ITERATIONS[count]})
 
-
+# %% ../../nbs/reproduce/14_sets.ipynb #5bd2a57c
 def _name(run: Run) -> str:
     "The name of a set: data, number of base examples, network."
     task = run.spec["task"]
@@ -150,9 +150,8 @@ def make_sets(
     jobs: int = 1,  # runs at once
 ) -> Summary:
     "Do what is missing of the runs of all sets, and ship them."
-    results, notebooks = root / "papermill_runs" / "results", root / "nbs" / "experiments"
-    runs = [each for run in SETS.values() for each in (run, card_run(run))]
-    todo = [Job(run, notebooks / EXPERIMENTS[run.kind].notebook, tuple(need.name for need in dependencies(run))) for run in runs]
+    results = root / "papermill_runs" / "results"
+    todo = [job_of(each, root) for run in SETS.values() for each in (run, card_run(run))]
     outcomes = run_inline(todo, ExecutorConfig(results, root, timeout_s=24 * 3600, called_from=Path.cwd()), jobs)
     ship(results, root / "labeldistill" / "assets" / "sets")
     return Summary(tuple(outcomes), results)
