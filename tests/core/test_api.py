@@ -754,6 +754,7 @@ def test_without_a_method_it_is_the_one_that_fits_the_number_of_examples(monkeyp
     assert Auto().resolve(Task("letters", 250)) == Unrolled(init=Expert(ensemble=3))
 
 
+@pytest.mark.slow
 def test_labels_and_records_state_the_method_that_was_chosen():
     short = Schedule(iterations=1, outer_batch=16)
     learned = distill(Task("digits", 10), Auto(), student=Student(steps=3), schedule=short, **CPU)
