@@ -30,7 +30,8 @@ class Handler(BaseHTTPRequestHandler):
     def handle_request(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path, hub = self.path.partition("?")[0], self.server
-        hub.asked.append(f"{self.command} {path}")
+        if path != "/api/agent-harnesses":  # the client's own question, once a day
+            hub.asked.append(f"{self.command} {path}")
         if hub.broken:
             return self.refuse(500, "something broke")
         if self.headers.get("Authorization") not in (None, f"Bearer {TOKEN}") and not path.startswith("/lfs/"):
