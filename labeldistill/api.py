@@ -81,6 +81,28 @@ def _check_student(student: Student, distiller: Distiller) -> None:
         choose_optimizer(student.optimizer, ())
     _check_order(student.order, distiller.learns_rates)
 
+# %% ../nbs/core/05_api.ipynb #6602f231
+def _words(task: LoadedTask) -> dict[str, Any]:
+    "What a task says beside its data and its network, as JSON."
+    elsewhere = ("target", "source", "data_root", "network", "last_layer")
+    return {name: value for name, value in to_json(task.config).items() if name not in elsewhere}
+
+
+def _search_checkpoint(task: LoadedTask, seed: int) -> Any:
+    "Where a run keeps the base examples that it searches, if it does both. Raises `InputError`."
+    if task.config.selection != "searched" or not task.context.folder:
+        return None
+    data = {"target": task.target.sha256, "source": task.pool.dataset.sha256, "task": _words(task), "seed": seed}
+    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
+    return open_checkpoint(task.context, data | {"network": task.network.name} | sizes, "selection")
+
+
+def _with_search(task: LoadedTask, seed: int) -> LoadedTask:
+    "The task with the base examples that were found when the run began. Raises `InputError`."
+    kept = _search_checkpoint(task, seed)
+    rows = kept.load(torch.zeros(0, dtype=torch.int64)) if kept else None
+    return task if rows is None else replace(task, pool=BaseSet(task.pool.dataset, rows))
+
 # %% ../nbs/core/05_api.ipynb #9945dd7b
 def prepare(
     task: Task,
@@ -92,11 +114,12 @@ def prepare(
     context: RunContext = RunContext(),
 ) -> tuple[LoadedTask, Distiller]:
     "The task as loaded for a method, and the method built for it. Raises `InputError`."
-    method = method.resolve(task)
+    method, student = method.resolve(task, student)
     loaded = load_task(task, seed, compute.device, method, count_validation=schedule.iterations is not None)
     resolved = resolve_schedule(schedule, method, len(loaded.split.train))
     loaded = replace(loaded, schedule=resolved, student=student, context=context)
     loaded = replace(loaded, computation=learning_computation(loaded, compute))
+    loaded = _with_search(loaded, seed)
     distiller = check_distiller(as_distiller(method.build(loaded), loaded), method)
     _check_student(student, distiller)
     if distiller.step:
@@ -104,13 +127,7 @@ def prepare(
     students_of(loaded, distiller)[0].init(0)  # a head that does not fit the network is refused here
     return loaded, distiller
 
-# %% ../nbs/core/05_api.ipynb #f4b860db
-def _words(task: LoadedTask) -> dict[str, Any]:
-    "What a task says beside its data and its network, as JSON."
-    elsewhere = ("target", "source", "data_root", "network", "last_layer")
-    return {name: value for name, value in to_json(task.config).items() if name not in elsewhere}
-
-
+# %% ../nbs/core/05_api.ipynb #705539da
 def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     "All that learned labels depend on, as JSON."
     data = {"target": task.target.sha256, "source": task.base.dataset.sha256, "base rows": task.base.rows.tolist()}
@@ -119,20 +136,6 @@ def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
     run = {"method": to_json(task.method), "student": to_json(task.student), "schedule": to_json(task.schedule)}
     return data | {"task": words} | network | sizes | run | {"seed": seed, "precision": task.computation.precision}
-
-# %% ../nbs/core/05_api.ipynb #014d98fb
-def _keep_search(task: LoadedTask, seed: int) -> None:
-    "Search the base examples, or take those that were found when the run began. Raises `InputError`."
-    if task.config.selection != "searched" or not task.context.folder:
-        return
-    data = {"target": task.target.sha256, "source": task.pool.dataset.sha256, "task": _words(task), "seed": seed}
-    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
-    kept = open_checkpoint(task.context, data | {"network": task.network.name} | sizes, "selection")
-    rows = kept.load(torch.zeros(0, dtype=torch.int64))
-    if rows is None:
-        kept.save(task.base.rows)
-    else:
-        vars(task)["base"] = BaseSet(task.pool.dataset, rows)  # what would be found
 
 # %% ../nbs/core/05_api.ipynb #d3e61556
 def thin_curve(
@@ -220,7 +223,8 @@ def distill(
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))
     context = RunContext(Path(checkpoint) if checkpoint else None, resume, progress)
     loaded, distiller = prepare(task, method, student, schedule, seed, compute, context)
-    _keep_search(loaded, seed)
+    if (kept := _search_checkpoint(loaded, seed)) and not isinstance(loaded.pool, BaseSet):
+        kept.save(loaded.base.rows)
     saved = open_checkpoint(context, describe_run(loaded, seed))
     if saved:
         saved.check()  # before experts train for another run's checkpoint
@@ -357,8 +361,9 @@ def evaluate(
     warn_of_short_run(compute.compile and computation.compile, models * steps)
     students, start = make_head(*head, computation, ridge, student.loss), labels.fixed_init if own else None
     accuracies = evaluate_students(students, make_optimizer, data, part(parts.test), steps, models, seed, progress, start)
-    how = student.head, recipe.name, optimizer, seed, computation.precision, student.order, student.loss or "cross-entropy"
-    return Evaluation(*accuracies, steps, *how, tested_on)
+    how = {name: value for name, value in vars(student).items() if value is not None} | {"steps": steps, "optimizer": optimizer}
+    where = {"network": recipe.name, "seed": seed, "precision": computation.precision, "tested_on": tested_on}
+    return Evaluation(*accuracies, **how | where)
 
 # %% ../nbs/core/05_api.ipynb #8b3019c2
 @enough_memory()

@@ -477,7 +477,7 @@ def labels_file(
 ) -> Path:
     "The file that holds labels."
     shipped = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
-    return shipped.get(str(labels), Path(labels))
+    return shipped.get(labels, Path(labels)) if isinstance(labels, str) else labels
 
 # %% ../nbs/core/03_artifact.ipynb #9a3cca81
 @enough_memory()

@@ -159,7 +159,7 @@ def with_options(
 # %% ../nbs/core/07_cli.ipynb #860fcead
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
-LabelsFile = Annotated[Path, typer.Argument(help="a .safetensors file, or a name of `labeldistill sets`", show_default=False)]
+LabelsFile = Annotated[str, typer.Argument(help="a .safetensors file, or a name of `labeldistill sets`", show_default=False)]
 Seed = number(int, "seed of everything random")
 Models = number(int, "networks to train and test")
 Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]

@@ -10,7 +10,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -211,9 +211,9 @@ class Method(Settings):
         "Whether images are learned instead of base examples, or beside labels."
         return getattr(self, "learn", "labels") != "labels"
 
-    def resolve(self, task: Task) -> Method:
-        "The method that is run for a task: itself, unless it chooses another."
-        return self
+    def resolve(self, task: Task, student: Student) -> tuple[Method, Student]:
+        "The method that is run for a task, and its students: itself and as given, unless it chooses others."
+        return self, student
 
     def build(self, task: Any) -> Any:  # task: LoadedTask; returns a Distiller
         "The distiller for a loaded task."
@@ -417,15 +417,18 @@ class TrajectoryMatching(Method):
 # %% ../nbs/core/01_config.ipynb #c4bee4d3
 @dataclass(frozen=True)
 class Auto(Method):
-    "The method that did best for so many base examples (Table A1)."
+    "What did best on validation for so many base examples."
 
     name: ClassVar[str] = "auto"
-    title: ClassVar[str] = "what did best for so many base examples: unrolled or expert"
+    title: ClassVar[str] = "what does best for so many base examples: unrolled or expert"
     epochs: ClassVar[int | None] = Unrolled.epochs
 
-    def resolve(self, task: Task) -> Method:
+    def resolve(self, task: Task, student: Student) -> tuple[Method, Student]:
         experts = Expert(ensemble=3)
-        return Unrolled(init=experts) if task.base_examples <= 250 else experts
+        if task.base_examples > 20:
+            return experts, replace(student, augment=student.augment or "shift")
+        loss = student.loss or (None if student.head == "ridge" else "mse")
+        return Unrolled(init=experts), replace(student, loss=loss)
 
 # %% ../nbs/core/01_config.ipynb #b7aeca72
 METHODS: dict[str, type[Method]] = {

@@ -41,7 +41,7 @@ def draw_bars(
     "One soft label as horizontal bars."
     shown = label.topk(min(most, len(label))).indices.sort().values
     axis.barh([classes[c] for c in shown], label[shown].numpy(), color=sns.color_palette("colorblind")[0])
-    axis.set(xlim=(0, 1))
+    axis.set(xlim=(min(0, label.min()), max(1, label.max())))  # real numbers, where labels may be these
     axis.invert_yaxis()
     axis.tick_params(labelsize=6)
 
@@ -50,7 +50,8 @@ def draw_heatmap(axis: Axes, distilled: DistilledDataset) -> None:
     "Rows: base examples by their own class; columns: target classes."
     order = distilled.base_labels.argsort(stable=True)
     own = np.array(distilled.source.classes)[distilled.base_labels[order].numpy()]
-    sns.heatmap(distilled.labels[order].numpy(), ax=axis, cmap="viridis", vmin=0, cbar_kws={"label": "label"})
+    labels = distilled.labels[order].numpy()
+    sns.heatmap(labels, ax=axis, cmap="viridis", vmin=min(0, labels.min()), cbar_kws={"label": "label"})
     axis.set(xlabel="target class", ylabel="base example (its own class)")
     every = -(-len(distilled.target.classes) // 50)  # names that can be read
     axis.set_xticks(np.arange(0, len(distilled.target.classes), every) + 0.5, distilled.target.classes[::every], fontsize=7)
@@ -100,7 +101,8 @@ def draw_labels(
     axis = figure.add_subplot()
     strip = distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2)  # (h, count * w, c)
     axis.imshow(strip.expand(-1, -1, 3).numpy(), extent=(0, count, 0, 1))
-    axis.imshow(distilled.labels[rows].T.numpy(), "viridis", vmin=0, extent=(0, count, -high, 0), interpolation="nearest")
+    shown = distilled.labels[rows].T.numpy()
+    axis.imshow(shown, "viridis", vmin=min(0, shown.min()), extent=(0, count, -high, 0), interpolation="nearest")
     names = classes if len(classes) <= 12 else ()
     axis.set_yticks(-high * (np.arange(len(names)) + 0.5) / max(1, len(names)), names, fontsize=6)
     axis.set(xlim=(0, count), ylim=(-high, 1), xticks=[], aspect="equal")

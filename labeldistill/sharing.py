@@ -35,6 +35,7 @@ from .data.downloads import ORIGINS
 from .data.known import KNOWN
 from .training.evaluation import Evaluation
 from .training.trainer import OPTIMIZERS
+from .training.training_set import are_probabilities
 from .utils import InputError, check_writable, clear_stale, first_line, replacing, temporary_name
 
 # %% ../nbs/core/09_sharing.ipynb #2b9593e8
@@ -91,8 +92,8 @@ def _by_class(labels: DistilledDataset) -> Tensor:  # (N,) int64
     counts = labels.base_labels.bincount(minlength=len(labels.classes))
     if (counts != counts[0]).any():
         raise InputError(f"DD-Ranking expects equally many images of each class; here are {counts.min()} to {counts.max()}")
-    if (labels.labels < 0).any():
-        raise InputError("DD-Ranking expects labels that are probabilities; here some are negative")
+    if not are_probabilities(labels.labels):
+        raise InputError("DD-Ranking expects labels that are probabilities; these are not")
     return labels.base_labels.argsort(stable=True)
 
 # %% ../nbs/core/09_sharing.ipynb #71d727a8

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import hypot, sqrt
+from math import hypot, isfinite, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import warn
@@ -51,7 +51,8 @@ def _lines_of_tests(card: dict[str, Any]) -> list[str]:
     test, spread = card["test"], card["spread"]
     lines = [f"validation: {card['validation_accuracy']:.2f} %", f"test: {_accuracy(test)} ({test['n']} students)"]
     if spread:
-        lines.append(f"other base examples, from one expert (Table A1): {_accuracy(spread)} ({spread['n']} sets of labels)")
+        others = "other base examples, unrolled from one expert, plain images (Table A1)"
+        lines.append(f"{others}: {_accuracy(spread)} ({spread['n']} sets of labels)")
     lines += [f"{x['network']}, {x['optimizer']}: {_accuracy(x)} ({x['n']} students)" for x in card["others"]]
     return [f"- {line}" for line in lines]
 
@@ -103,7 +104,7 @@ class Verification(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         "For JSON."
         found = {"name": self.name, "claim": self.claim, "measured": self.test.as_dict()}
-        return found | {"standard_errors": self.errors, "holds": self.holds}
+        return found | {"standard_errors": self.errors if isfinite(self.errors) else None, "holds": self.holds}
 
 # %% ../nbs/core/08_shipped.ipynb #5e2babc3
 def find_cards(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -112,6 +112,7 @@ def as_dataset(
         return load(source, root, image_size, channels)
     check_choices(image_size, channels)
     if isinstance(source, Dataset):
-        return _convert(check(source, square=not image_size), image_size, channels)
+        known = replace(source, raw=None) if source.raw else source  # it may hold other images than its files
+        return _convert(check(known, square=not image_size), image_size, channels)
     dataset = _convert(read_memory(source, image_size), image_size, channels)
     return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")

@@ -22,6 +22,7 @@ __all__ = ['LAMBDAS', 'SCALES', 'Features', 'see', 'solve_points', 'see_along', 
 from .distiller import Distiller
 from .expert_selection import search, teacher_network, trial_score
 from .experts import log_spaced
+from .unrolled import resolve_space
 from ..networks.network import Network
 from ..task import LoadedTask
 from ..training.evaluation import ImageSet
@@ -29,7 +30,7 @@ from ..training.heads import LinearHead
 from ..training.real_data import train_on_real
 from ..training.ridge import add_ones
 from ..training.trainer import Trainer
-from ..utils import InputError
+
 
 # %% ../../nbs/methods/17_label_solve.ipynb #42b523c9
 class Features(NamedTuple):
@@ -111,13 +112,9 @@ class SolvedLabels(Distiller):
     "The distiller of `LabelSolve`. Raises `InputError` for a space of labels that does not fit the students' loss."
 
     def __init__(self, config: LabelSolve, task: LoadedTask):
-        self.loss = "mse" if config.label_space == "real" else "cross-entropy"
+        self.loss, self.real = resolve_space(config, task.student)
         super().__init__(config, task)
-        self.network, self.real = teacher_network(config, task), config.label_space != "probabilities"
-        self.real &= self.student.loss == "mse"
-        if config.label_space == "real" and not self.real:
-            what = "students learn these by squared error; expected --loss mse"
-            raise InputError(f"--solve-label-space real: {what}, not {self.student.loss}")
+        self.network = teacher_network(config, task)
 
     def init_params(self, task: LoadedTask, seed: int) -> Tensor:  # (N, C)
         "The labels. Raises `InputError`."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import Expert, Student, Unrolled
+from ..config import Expert, Student, Unrolled, option_name
 from ..data.streams import generator
 from ..utils import InputError
 
@@ -162,11 +162,15 @@ class StudentProgress(NamedTuple):
     horizon: Tensor  # () float32, steps after which the next student comes
 
 # %% ../../nbs/methods/14_unrolled.ipynb #62121c29
-def resolve_space(config: Unrolled, student: Student) -> tuple[str, bool]:  # a key of `LOSSES`, and whether labels are real
+def resolve_space(
+    config: Any,  # `Unrolled` or `LabelSolve`
+    student: Student,
+) -> tuple[str, bool]:  # a key of `LOSSES`, and whether labels are real
     "What students minimize, and what labels may be. Raises `InputError` for what does not go together."
     loss = student.loss or ("mse" if config.label_space == "real" else "cross-entropy")
     if config.label_space == "real" and loss != "mse":
-        raise InputError(f"--label-space real: students learn these by squared error; expected --loss mse, not {loss}")
+        remark = f"students learn these by squared error; expected --loss mse, not {loss}"
+        raise InputError(f"{option_name(config, 'label_space')} real: {remark}")
     return loss, loss == "mse" and config.label_space != "probabilities"
 
 # %% ../../nbs/methods/14_unrolled.ipynb #7418cda2

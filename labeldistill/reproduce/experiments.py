@@ -74,7 +74,7 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
     return {
         "accuracy": summary(tested.accuracies),
         "balanced_accuracy": summary(tested.balanced_accuracies),
-        **{key: getattr(tested, key) for key in ("steps", "head", "network", "optimizer", "order", "seed", "precision")},
+        **{name: fact for name, fact in vars(tested).items() if name not in ("accuracies", "balanced_accuracies", "tested_on")},
     }
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #d8ecc019

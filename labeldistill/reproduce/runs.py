@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..artifact import DistilledDataset, load_distilled
-from ..config import Auto, Task, to_json
+from ..config import Auto, Student, Task, to_json
 from . import records
 from .budget import BUDGET_EXPERIMENTS
 from .cards import CARD_EXPERIMENTS
@@ -86,7 +86,8 @@ def new_run(
             raise InputError(f"{kind} has no section '{name}'; expected {', '.join(sections)}")
     spec = {"kind": kind} | {name: fill(section, given.get(name)) for name, section in sections.items()}
     if "auto" in spec.get("method", ()):
-        spec["method"] = to_json(Auto().resolve(Task(**spec["task"])))
+        method, student = Auto().resolve(Task(**spec["task"]), Student(**spec.get("student", {})))
+        spec |= {"method": to_json(method)} | ({"student": to_json(student)} if "student" in spec else {})
     return Run(scale, spec)
 
 # %% ../../nbs/reproduce/05_runs.ipynb #ce16cd0a

@@ -81,6 +81,9 @@ class Evaluation:
     precision: str = "fp32"  # of the networks' computation
     order: str = "random"  # of the minibatches
     loss: str = "cross-entropy"  # what the networks minimized
+    augment: str = "none"  # changes of the images that they saw
+    lr_schedule: str = "constant"
+    ema: float = 0.0  # share of the old weights in the mean that was tested; 0: the last weights
     tested_on: str = field(default="", compare=False)  # what a target that was given turned out to be
 
     @property
@@ -95,8 +98,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         result = f"{self.accuracy_mean:.1f} ± {self.accuracy_std:.1f} %"
-        more = (", mse" if self.loss == "mse" else "") + (f", {self.tested_on}" if self.tested_on else "")
-        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {self.steps} steps{more})"
+        usual, words = ("cross-entropy", "none", "constant", ""), (self.loss, self.augment, self.lr_schedule)
+        more = [word for word in (*words, f"ema {self.ema}" if self.ema else "", self.tested_on) if word not in usual]
+        facts = [f"{self.steps} steps", *more]
+        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {', '.join(facts)})"
 
     def _repr_html_(self) -> str:
         "What a notebook shows: the line with a bar."

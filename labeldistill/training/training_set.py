@@ -70,8 +70,8 @@ def move(
 
 
 def shift(images: Tensor, numbers: Tensor) -> Tensor:  # numbers: (b, 2) uniform in [0, 1)
-    "Images moved by up to two pixels, in color by four."
-    most = 2 if images.shape[1] == 1 else 4
+    "Images moved by up to a fourteenth of their side, in color by an eighth: 2 pixels of 28, or 4 of 32."
+    most = max(1, round(images.shape[2] / (14 if images.shape[1] == 1 else 8)))
     return move(images, (numbers * (2 * most + 1)).long(), most)
 
 

@@ -105,6 +105,17 @@ def test_an_evaluation_reports_both_and_reads_as_one_line():
     assert record["balanced_accuracy_std"] == pytest.approx(200**0.5)
     assert json.loads(json.dumps(record)) == record
     assert str(evaluation) == "85.0 ± 7.1 % (2 x lenet, adam, 10 steps)"
+    assert str(replace(evaluation, loss="mse", ema=0.9)).endswith("10 steps, mse, ema 0.9)")
+
+
+def test_a_test_states_the_whole_recipe_of_its_students():
+    given = Student(head="linear", steps=2, augment="shift", lr_schedule="cosine", ema=0.5)
+    evaluation = evaluate(quick(), models=1, student=given, **CPU)
+    stated = {name: getattr(evaluation, name) for name in vars(given)}
+    assert stated == {"head": "linear", "optimizer": "adam", "order": "random", "loss": "cross-entropy"} | {
+        name: value for name, value in vars(given).items() if value is not None
+    }
+    assert str(evaluation).endswith(", adam, 2 steps, shift, cosine, ema 0.5)")
 
 
 def test_runs_report_both():
@@ -719,6 +730,15 @@ def test_the_labels_own_target_at_another_place_is_told_apart_from_other_data(ba
     assert evaluate(labels, tmp_path / "moved.npz", **one).tested_on == "the labels' own test part"
 
 
+def test_fewer_images_of_the_same_files_are_not_taken_for_the_labels_own(bars_npz):
+    resized = {"image_size": 12}  # so that the files' hash counts, not only the pixels'
+    labels, one = quick(6, target=bars_npz, **resized), {"models": 1, "student": Student(steps=3), **CPU}
+    whole = load(bars_npz, image_size=12)
+    assert evaluate(labels, whole, **one).tested_on == "the labels' own test part"
+    less = replace(whole, images=whole.images[::2], labels=whole.labels[::2], test_size=0, name="less")
+    assert evaluate(labels, less, source=bars_npz, **one).tested_on == "other data: less"
+
+
 def test_the_same_images_under_other_names_of_classes_are_not_taken_for_the_labels_own(bars):
     labels, one = quick(6, target=bars), {"models": 1, "student": Student(steps=3), **CPU}
     with pytest.raises(InputError, match="--match-classes-by-position"):
@@ -745,13 +765,20 @@ def test_code_that_a_file_names_is_not_run_unless_the_user_names_it_too(tmp_path
 
 def test_without_a_method_it_is_the_one_that_fits_the_number_of_examples(monkeypatch, bars):
     chosen = {}
-    monkeypatch.setattr(api, "take", lambda loaded, *more: chosen.update(method=loaded.method) or 1 / 0)
+    monkeypatch.setattr(api, "take", lambda loaded, *more: chosen.update(method=loaded.method, student=loaded.student) or 1 / 0)
     for method in ((), (Auto(),)):
         chosen.clear()
         with pytest.raises(ZeroDivisionError):
             distill(Task("letters", 260), *method, **CPU)
-        assert chosen["method"] == Expert(ensemble=3)
-    assert Auto().resolve(Task("letters", 250)) == Unrolled(init=Expert(ensemble=3))
+        assert chosen == {"method": Expert(ensemble=3), "student": Student(augment="shift")}
+    few = Auto().resolve(Task("letters", 20), Student())
+    assert few == (Unrolled(init=Expert(ensemble=3)), Student(loss="mse"))
+
+
+def test_what_is_said_of_students_is_left_to_them():
+    for student in (Student(loss="cross-entropy"), Student(head="ridge")):
+        assert Auto().resolve(Task("letters", 10), student)[1] == student
+    assert Auto().resolve(Task("letters", 100), Student(augment="none"))[1] == Student(augment="none")
 
 
 @pytest.mark.slow
@@ -759,6 +786,8 @@ def test_labels_and_records_state_the_method_that_was_chosen():
     short = Schedule(iterations=1, outer_batch=16)
     learned = distill(Task("digits", 10), Auto(), student=Student(steps=3), schedule=short, **CPU)
     assert learned.method_name == "unrolled" and learned.method["unrolled"]["init"]["expert"]["ensemble"] == 3
-    for count, name in ((100, "unrolled"), (500, "expert")):
-        run = new_run("distill", "smoke", task={"target": "digits", "base_examples": count}, method={"auto": {}})
-        assert [*run.spec["method"]] == [name]
+    for count, name, chosen in ((10, "unrolled", {"loss": "mse"}), (50, "expert", {"augment": "shift"})):
+        task = {"target": "digits", "base_examples": count}
+        run = new_run("distill", "smoke", task=task, method={"auto": {}})
+        assert [*run.spec["method"]] == [name] and chosen.items() <= run.spec["student"].items()
+        assert [*new_run("head_to_head", "smoke", task=task, method={"auto": {}}).spec["method"]] == [name]

@@ -149,6 +149,7 @@ def test_ddranking_normalises_cifar_its_own_way(learned_images, make_dataset, tm
         ({"base_labels": torch.tensor([0, 0, 0, 1, 1, 2])}, "equally many images of each class; here are 1 to 3"),
         ({"base_labels": torch.tensor([0, 0, 0, 1, 1, 1])}, "equally many images of each class; here are 0 to 3"),
         ({"labels": torch.full((6, 3), -1.0)}, "labels that are probabilities"),
+        ({"labels": torch.full((6, 3), 0.5)}, "labels that are probabilities"),
     ],
 )
 def test_what_ddranking_cannot_use_is_refused(distilled, tmp_path, changes, message):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,17 @@ def test_names_are_taken_wherever_a_labels_file_is(tmp_path, capsys):
     assert (load_distilled(out).rows == load_distilled(ACROSS).rows).all()
 
 
+def test_a_path_is_no_name_of_a_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ACROSS).mkdir()
+    for path in (Path(ACROSS), f"./{ACROSS}"):
+        with pytest.raises(InputError, match=f"'{ACROSS}' is a folder; expected"):
+            load_distilled(path)
+    with pytest.raises(SystemExit):
+        main(["evaluate", f"./{ACROSS}"])
+    assert "is a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["mnist-100", "../sets/mnist-10-lenet", "mnist-10-lenet.json", "MNIST-10-lenet"])
 def test_other_names_are_files_that_are_not_there(name):
     with pytest.raises(InputError, match=r"is not there; expected .* the name of a set that ships"):
@@ -122,7 +134,8 @@ def test_a_claim_holds_within_three_standard_errors_of_the_difference():
     assert found.errors == pytest.approx(-3 / (0.25 + 1 / 3) ** 0.5) and not found.holds
     assert Verification("some", claim | {"mean": 79.0}, test).holds
     assert Verification("some", claim | {"std": 0.0}, tested(80.0, 80.0)).holds
-    assert not Verification("some", claim | {"std": 0.0}, tested(79.0, 79.0)).holds
+    sure = Verification("some", claim | {"std": 0.0}, tested(79.0, 79.0))
+    assert not sure.holds and json.loads(json.dumps(sure.as_dict(), allow_nan=False))["standard_errors"] is None
 
 
 def test_verify_trains_other_students_than_the_claim(cards):
