@@ -51,7 +51,7 @@ def plan(
     if "schedule" in EXPERIMENTS[part["kind"]].sections and "iterations" not in part:
         part = {"epochs": paper.paper_epochs(part["target"], part["base_examples"])} | part
     if scale == "short":
-        part = part | {name: part[name] // by for name, by in SHORTER.items() if name in part}
+        part = part | {name: part[name] // by for name, by in SHORTER.items() if part.get(name)}
         part = soft.edit_expert(part, iterations=400, temperature=1.0) if classes else part
     if scale == "smoke":
         part = soft.study_at_smoke(part, classes) if classes else paper.paper_at_smoke(part)
@@ -94,7 +94,7 @@ WORDS |= {
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #7c270b50
-_SOURCES = "Label sources within one budget"
+_SOURCES, _LEVERS = "Label sources within one budget", "What makes labels better"
 
 WORDS |= {
     "tableA1": ("all label sources", _SOURCES, BASE),
@@ -105,6 +105,9 @@ WORDS |= {
     "tableA6": ("other experts", "Other experts"),
     "tableA7": ("the same, CIFAR-10", _SOURCES, BASE),
     "tableA8": ("label learning rates", "How fast labels move: accuracy on validation", BASE),
+    "tableB1": ("levers", _LEVERS, BASE),
+    "tableB2": ("levers, Fashion-MNIST", _LEVERS, BASE),
+    "tableB3": ("levers, KMNIST", _LEVERS, BASE),
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #b5ea7e7e
@@ -154,7 +157,7 @@ class Exhibit:
 EXHIBITS = {
     name: Exhibit(*words, parts=lambda at, name=name: DRAWN.get(name, {}), table=PAPER_TABLES.get(name))
     for name, words in WORDS.items()
-    if "A" not in name
+    if name.islower()  # studies have a letter
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #351f7473
@@ -174,6 +177,9 @@ STUDIES: dict[str, Exhibit] = {
     "tableA6": _study("tableA6", soft.following("experts"), "their Table 6", early=True),
     "tableA7": _study("tableA7", soft.head_to_head, setting=soft.CIFAR),
     "tableA8": _study("tableA8", soft.label_steps),
+    "tableB1": _study("tableB1", soft.levers),
+    "tableB2": _study("tableB2", soft.levers, setting=soft.FASHION),
+    "tableB3": _study("tableB3", soft.levers, setting=soft.KMNIST10K),
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #b334463f

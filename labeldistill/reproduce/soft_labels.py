@@ -14,10 +14,11 @@ from .paper import DD_EPOCHS, OUR_DD, Part, Parts
 from .studies import Experts
 
 # %% auto #0
-__all__ = ['DIGITS', 'MNIST', 'KMNIST', 'CIFAR', 'BUDGET', 'WAYS', 'SOURCES', 'KINDS_OF_LABELS', 'COUNTS', 'SETS', 'SHIFTED',
-           'LABEL_LRS', 'LONGEST', 'POOL', 'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'FEW', 'SHORT_PROTOCOL',
-           'SMALL', 'PER_CLASS', 'Setting', 'head_to_head', 'label_steps', 'early', 'pool', 'asked', 'students',
-           'following', 'tradeoffs', 'hard_and_soft', 'learned_and_asked', 'edit_expert', 'study_at_smoke']
+__all__ = ['DIGITS', 'MNIST', 'KMNIST', 'KMNIST10K', 'FASHION', 'CIFAR', 'BUDGET', 'WAYS', 'SOURCES', 'KINDS_OF_LABELS', 'COUNTS',
+           'SETS', 'SHIFTED', 'LABEL_LRS', 'LEVERS', 'LONGEST', 'POOL', 'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES',
+           'IMAGES', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'PER_CLASS', 'Setting', 'head_to_head', 'label_steps', 'levers',
+           'early', 'pool', 'asked', 'students', 'following', 'tradeoffs', 'hard_and_soft', 'learned_and_asked',
+           'edit_expert', 'study_at_smoke']
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #9662f4d7
 class Setting(NamedTuple):
@@ -42,6 +43,8 @@ class Setting(NamedTuple):
 DIGITS = Setting("digits", "lenet", 10)  # at the scale smoke
 MNIST = Setting("mnist", "lenet", 10)
 KMNIST = Setting("kmnist10k.npz", "lenet", 10)  # a file below the data root, 10,000 images
+KMNIST10K = Setting("kmnist10k", "lenet", 10)  # the same images as a known data set
+FASHION = Setting("fashion_mnist", "lenet", 10)
 CIFAR = Setting("cifar10", "convnet", 10)
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #bb27fb02
@@ -90,6 +93,35 @@ def label_steps(at: Setting) -> Parts:
             usual = lr == (LABEL_LR if way == "Unrolled" else FINE_LABEL_LR)
             cells[way, n, lr] = compared[way, n, SETS[0]] if usual else given | {"method": method, "base_examples": n}
     return cells
+
+# %% ../../nbs/reproduce/07_soft_labels.ipynb #5b5a55e3
+_EXPERTS, _SHIFT, _REAL = {"method": {"expert": {"ensemble": 3}}, "epochs": None}, {"augment": "shift"}, {"loss": "mse"}
+_LEARNED = {"method": {"unrolled": {"init": {"expert": {"ensemble": 3}}}}, "iterations": 600}
+_SEARCHED = {"selection": "searched"}
+
+LEVERS: dict[str, Part] = {
+    "Three experts": _EXPERTS,
+    "Three experts, shift": _EXPERTS | _SHIFT,
+    "Three experts, squared error": _EXPERTS | _REAL,
+    "Three experts, shift, mean of weights": _EXPERTS | _SHIFT | {"ema": 0.99},
+    "Ten experts, shift": _EXPERTS | _SHIFT | {"method": {"expert": {"ensemble": 10}}},
+    "Unrolled": _LEARNED,
+    "Unrolled, shift": _LEARNED | _SHIFT,
+    "Unrolled, squared error": _LEARNED | _REAL,
+    "Searched, three experts": _EXPERTS | _SEARCHED,
+    "Searched, three experts, shift": _EXPERTS | _SEARCHED | _SHIFT,
+    "Searched, unrolled": _LEARNED | _SEARCHED,
+    "Searched, unrolled, squared error": _LEARNED | _SEARCHED | _REAL,
+}
+
+
+def levers(at: Setting) -> Parts:
+    "The cells of a comparison of levers, by levers, number of images N and base set."
+    given = at.part | {"kind": "distill", "test_models": 5}
+    return {
+        (name, count * at.classes, seed): given | part | {"base_examples": count * at.classes, "seed": seed}
+        for seed, count, (name, part) in product(SETS, COUNTS, LEVERS.items())
+    }
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #b61db59f
 LONGEST = {"max_iterations": 7800}  # of experts
@@ -182,7 +214,7 @@ def edit_expert(part: Part, **options: Any) -> Part:
     given = given | options if name == "expert" else given | {"init": {"expert": given["init"]["expert"] | options}}
     return part | {"method": {name: given}}
 
-# %% ../../nbs/reproduce/07_soft_labels.ipynb #a027f7c2
+# %% ../../nbs/reproduce/07_soft_labels.ipynb #f1756b4e
 FEW = {1: 1, 2: 2, 5: 3, 10: 4, 20: 6, 50: 8, 100: 10}  # images of each class in recipes
 SHORT_PROTOCOL = {"students": 2, "validation_models": 1, "candidate_steps": [3, 6]}
 SMALL: dict[str, Part] = {  # by kind
@@ -190,14 +222,19 @@ SMALL: dict[str, Part] = {  # by kind
     "students": {"max_iterations": 120} | SHORT_PROTOCOL,
     "relabel": {"max_iterations": 120, "iterations": 40, "epochs": None, "outer_batch": 64, "test_models": 2} | SHORT_PROTOCOL,
     "head_to_head": {"seed": 1234, "outer_batch": 64, "augmentations": ["none", "move"]} | SHORT_PROTOCOL,
+    "distill": {"seed": 1234, "test_models": 2},
 }
-PER_CLASS = {"experts": 40, "students": 40, "relabel": 1, "head_to_head": 1}  # images
+PER_CLASS = {"experts": 40, "students": 40, "relabel": 1, "head_to_head": 1, "distill": 1}  # images
 
 
 def study_at_smoke(part: Part, classes: int) -> Part:
     "A study's run in seconds."
     kind, few = part["kind"], {10: 1} if part["kind"] == "relabel" else FEW
     small = part | SMALL[kind] | {"base_examples": PER_CLASS[kind] * classes}
+    if "selection" in part:
+        small["search_students"] = 50
+    if kind == "distill" and "iterations" in part:
+        small |= {"iterations": 20, "outer_batch": 64}
     if "budget" in part:
         small["budget"] = 130_000 if part["target"] == DIGITS.target else 2_000_000
     if "recipes" in part:

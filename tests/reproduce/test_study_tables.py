@@ -1,6 +1,7 @@
 """What the studies of soft labels are computed from."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -24,7 +25,8 @@ def sections(run):
 
 
 def test_every_study_is_a_table_or_a_figure_with_a_name_of_its_own():
-    assert list(STUDIES) == sorted(STUDIES, key=lambda name: (name[:1] != "t", int(name.split("A")[1])))
+    places = [re.fullmatch(r"(table|figure)([A-Z])(\d+)", name).groups() for name in STUDIES]
+    assert places == sorted(places, key=lambda place: (place[0] != "table", place[1], int(place[2])))
     assert list(EXHIBITS)[-len(STUDIES) :] == list(STUDIES) and len({study.short for study in STUDIES.values()}) == len(STUDIES)
 
 
