@@ -142,7 +142,7 @@ def test_a_perturbation_is_seen_in_the_labels(monkeypatch):
 
 def test_whole_runs_tell_time_and_accuracy():
     options = Namespace(
-        target="digits", base_examples=10, iterations=2, epochs=None, compile=None, threads=1,
+        target="digits", base_examples=10, iterations=2, epochs=None, compile=None, threads=1, device="cpu",
         methods=["ridge"], precisions=["fp32", "bf16"], seeds=[3], models=1,
     )  # fmt: skip
     rows = list(runs.rows(options))
