@@ -162,10 +162,16 @@ def left(options: argparse.Namespace) -> float:
     return options.until - time.monotonic()
 
 
+def markdown(rows: list[dict]) -> str:
+    "A table of Markdown."
+    frame = pd.DataFrame(rows).map(lambda x: f"{x:.4g}" if isinstance(x, float) else str(x))
+    return "\n".join(f"| {' | '.join(line)} |" for line in [[*frame], ["---"] * frame.shape[1], *frame.values.tolist()])
+
+
 def write(out: Path, found: dict[str, list[dict]]) -> None:
     "The folder's two files, as far as they go."
     write_json(out / "gpu_check.json", found)
-    tables = [f"## {name}\n\n{pd.DataFrame(rows).to_markdown(index=False, floatfmt='.4g')}\n" for name, rows in found.items()]
+    tables = [f"## {name}\n\n{markdown(rows)}\n" for name, rows in found.items()]
     (out / "gpu_check.md").write_text("\n".join(["# GPU check\n", *tables]))
 
 

@@ -66,17 +66,17 @@ def naive_test(models: int, steps: int, examples: int) -> Callable[[], None]:
 def together_test(models: int, steps: int, examples: int, device: str = "cpu") -> Callable[[], None]:
     "The same with all networks in one computation, their parameters stacked."
     disable_malloc_trim()
-    setting, task = task_of(examples)
-    function, inner = Functional(task.network.build(0)), task.inner_batch
-    labels = uniform_labels(setting.base_examples, setting.classes)
+    setting, task = task_of(examples, device)
+    function, inner = Functional(task.network.build(0), device), task.inner_batch
+    labels = uniform_labels(setting.base_examples, setting.classes).to(device)
 
     def loss(theta: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(function(theta, images), targets)
 
     def test() -> None:
-        thetas = torch.stack([flat_parameters(task.network.build(seed)) for seed in range(models)])
+        thetas = torch.stack([flat_parameters(task.network.build(seed)) for seed in range(models)]).to(device)
         adam = adam_init(thetas)
-        for rows in torch.rand(steps, models, setting.base_examples).argsort(dim=2)[:, :, :inner]:
+        for rows in torch.rand(steps, models, setting.base_examples).argsort(dim=2)[:, :, :inner].to(device):
             gradients = vmap(grad(loss))(thetas, task.base_images[rows], labels[rows])
             step, adam = adam_update(gradients, adam)
             thetas = thetas + step

@@ -1,28 +1,20 @@
-"""Everything that runs on a GPU, on one that computes nothing: no tensor of another device slips in, nothing is read or copied."""
+"""All that runs on a GPU, on one that computes nothing: no tensor of another device slips in, nothing is read or copied."""
 
-from contextlib import contextmanager
-from dataclasses import fields, replace
-from types import SimpleNamespace
+from dataclasses import fields
 from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from fake_gpu import CUDA, Crossing, FakeGpu
+from fake_gpu import CUDA, FakeGpu
 from helpers import Silent
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
-from labeldistill import Compute, Schedule, Student, Task, distill, evaluate, train_full, true_labels
+from labeldistill import Compute, Schedule, Student, Task, distill, evaluate
 from labeldistill.api import prepare
 from labeldistill.config import METHODS
 from labeldistill.data.streams import generator
 from labeldistill.methods import cuda_graph, loop
-from labeldistill.methods.trees import named_tensors
-from labeldistill.networks.compute import Computation
 from labeldistill.networks.network import make_network
-from labeldistill.networks.zoo import NETWORKS
 from labeldistill.training import evaluation, trainer
-from labeldistill.training.evaluation import evaluate_students
 from labeldistill.training.heads import HEADS
 from labeldistill.training.trainer import Trainer, train
 from labeldistill.training.training_set import AUGMENTATIONS, TrainingSet, uniform_labels
@@ -107,8 +99,9 @@ def test_a_whole_run_and_the_test_of_its_labels(name, learn, gpu, bars):
 def test_an_epoch_with_more_iterations_copies_no_more(name, gpu, bars):
     counts = []
     for outer_batch in (48, 16):
-        task, distiller = prepare(Task(bars, 6), quick(name), student_of(name), Schedule(iterations=9, outer_batch=outer_batch),
-                                  compute=GPU["compute"])
+        task, distiller = prepare(
+            Task(bars, 6), quick(name), student_of(name), Schedule(iterations=9, outer_batch=outer_batch), compute=GPU["compute"]
+        )
         run, progress = loop.Loop(task, distiller, 0), loop.start(task, distiller, 0)
         run.next_network(progress.state)
         counts.append(crossings(gpu, run.run_epoch, progress, Silent()))
