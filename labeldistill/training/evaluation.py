@@ -135,11 +135,11 @@ def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trai
 
 # %% ../../nbs/training/04_evaluation.ipynb #ed38acb0
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
-    "How many of these networks train side by side: up to five where that pays and each learns as it would alone, else one."
+    "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
-    alike = isinstance(optimizer, str) and data.is_plain
-    together = small and alike and head.device.type == "cpu" and can_train_together(head)
-    return max(size for size in range(1, 6) if models % size == 0) if together else 1
+    most = {"cuda": 1000 // data.inner_batch, "cpu": 5 if small else 1}.get(head.device.type, 1)
+    together = most > 1 and isinstance(optimizer, str) and data.is_plain and can_train_together(head)
+    return max(size for size in range(1, most + 1) if models % size == 0) if together else 1
 
 # %% ../../nbs/training/04_evaluation.ipynb #2def24e2
 def evaluate_students(
