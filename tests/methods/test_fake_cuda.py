@@ -1,6 +1,7 @@
 """All that runs on a GPU, on one that computes nothing: no tensor of another device slips in, nothing is read or copied."""
 
 from dataclasses import fields, replace
+from functools import partial
 from typing import get_args, get_type_hints
 
 import pytest
@@ -19,7 +20,9 @@ from labeldistill.methods.ridge import RidgeLabels
 from labeldistill.networks.compute import Computation
 from labeldistill.networks.network import make_network
 from labeldistill.networks.zoo import NETWORKS
-from labeldistill.training import evaluation
+from labeldistill.reproduce import records
+from labeldistill.reproduce.runs import EXPERIMENTS, new_run, perform
+from labeldistill.training import evaluation, search, selection
 from labeldistill.training.heads import HEADS
 from labeldistill.training.trainer import Cohort, Trainer, train, train_together
 from labeldistill.training.training_set import AUGMENTATIONS, TrainingSet, uniform_labels
@@ -178,6 +181,35 @@ def test_networks_learn_and_are_tested(name, precision, gpu):
 
 def test_a_network_trained_on_all_images(gpu, bars):
     assert train_full(Task(bars, network=tiny), epochs=1, compute=GPU, progress=False).epochs == 1
+
+
+@pytest.mark.parametrize("name", [name for name in search.SELECTIONS if name != "random"])
+def test_base_examples_are_chosen(name, gpu, bars, monkeypatch):
+    monkeypatch.setattr(search, "EXPERT_STOPS", (2, 3))
+    for module in (search, evaluation):
+        monkeypatch.setattr(module, "candidate_steps", lambda *_: [2])
+    monkeypatch.setitem(search.SELECTIONS, "optimised", partial(selection.best_of_random, sets=1, runs=1))
+    task, _ = prepare(Task(bars, 6, network=tiny, selection=name, search_students=60), Ridge(), compute=GPU)
+    assert len(replace(task, pool=replace(task.pool, steps=2)).base.rows) == 6
+
+
+TINY = {
+    "schedule": {"iterations": 3, "outer_batch": 32}, "test": {"models": 2, "steps": 2}, "method": {"ridge": {}}, "budget": 20_000,
+    "protocol": {"students": 2, "validation_models": 1, "candidate_steps": [2, 3]},
+    "experts": {"count": 1, "max_iterations": 20, "checkpoints": 3},
+    "recipes": [{"count": 3, "augmentation": "move"}, {"count": 3, "point": [0, 1]}],
+    "deviations": [-1, 0], "draws": 2, "every": 1, "repeats": 1, "stretch": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EXPERIMENTS if kind != "card"])  # which distills and evaluates
+def test_an_experiment_leaves_its_record(kind, gpu, bars_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "select_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "get_device_name", str)
+    task = {"target": str(bars_npz), "base_examples": 6, "network": f"{__name__}:tiny"}
+    given = TINY | {"task": task} | ({"method": {"true": {}}} if kind == "baseline" else {})
+    run = new_run(kind, "smoke", **{name: value for name, value in given.items() if name in EXPERIMENTS[kind].sections})
+    assert perform(run, tmp_path / run.name, "cuda", progress=False)["kind"] == kind
 
 
 FAULTS = {
