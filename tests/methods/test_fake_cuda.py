@@ -194,8 +194,8 @@ def test_base_examples_are_chosen(name, gpu, bars, monkeypatch):
 
 
 TINY = {
-    "schedule": {"iterations": 3, "outer_batch": 32}, "test": {"models": 2, "steps": 2}, "method": {"ridge": {}}, "budget": 20_000,
-    "protocol": {"students": 2, "validation_models": 1, "candidate_steps": [2, 3]},
+    "schedule": {"iterations": 3, "outer_batch": 32}, "test": {"models": 2, "steps": 2}, "method": {"ridge": {}},
+    "budget": 20_000, "protocol": {"students": 2, "validation_models": 1, "candidate_steps": [2, 3]},
     "experts": {"count": 1, "max_iterations": 20, "checkpoints": 3},
     "recipes": [{"count": 3, "augmentation": "move"}, {"count": 3, "point": [0, 1]}],
     "deviations": [-1, 0], "draws": 2, "every": 1, "repeats": 1, "stretch": 2,
