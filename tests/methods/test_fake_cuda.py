@@ -21,6 +21,7 @@ from labeldistill.networks.compute import Computation
 from labeldistill.networks.network import make_network
 from labeldistill.networks.zoo import NETWORKS
 from labeldistill.reproduce import records
+from labeldistill.reproduce.recipes import AugmentingHead, shift_and_mirror
 from labeldistill.reproduce.runs import EXPERIMENTS, new_run, perform
 from labeldistill.training import evaluation, search, selection
 from labeldistill.training.heads import HEADS
@@ -159,6 +160,7 @@ def test_more_steps_of_students_side_by_side_copy_no_more(gpu, data):
     few, more = (crossings(gpu, train_together, Cohort(head, "adam", range(3)), data(), n, rngs) for n in (2, 9))
     assert len(few) == len(more) == 3
     assert [evaluation._cohort_size(head, "adam", data(**recipe), 20) for recipe in ({}, {"ema": 0.9})] == [20, 1]
+    assert evaluation._cohort_size(AugmentingHead(head.network, CUDA, shift_and_mirror), "adam", data(), 20) == 1
 
 
 def test_dsa_decides_on_the_cpu(gpu, bars):
@@ -202,6 +204,7 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in EXPERIMENTS if kind != "card"])  # which distills and evaluates
 def test_an_experiment_leaves_its_record(kind, gpu, bars_npz, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "select_device", torch.device)
