@@ -53,6 +53,7 @@ class Setting(NamedTuple):
     classes: int = 10  # C
     image_size: int = 28
     channels: int = 1
+    device: str = "cpu"
 
     @property
     def inner_batch(self) -> int:
@@ -74,7 +75,7 @@ def noise_task(setting: Setting) -> LoadedTask:
         pool=BaseSet(data, torch.arange(count, count + base)),
         network=make_network(setting.network, setting.channels, setting.image_size, setting.classes),
         normalise=normalise,
-        device=torch.device("cpu"),
+        device=torch.device(setting.device),
         count=base,
         schedule=Schedule(iterations=10**9, outer_batch=setting.outer_batch),
         computation=setting.computation,
@@ -102,9 +103,12 @@ def iteration(setting: Setting) -> Callable[[], None]:
     return iterate
 
 
-def textbook(setting: Setting) -> nn.Sequential:
-    "The network as one would first write it."
-    return naive.TEXTBOOK[setting.network](setting.channels, setting.image_size, setting.classes)
+def textbook(setting: Setting) -> nn.Module:
+    "The network as one would first write it; the package's own where that is how it is written."
+    shape = setting.channels, setting.image_size, setting.classes
+    if setting.network in naive.TEXTBOOK:
+        return naive.TEXTBOOK[setting.network](*shape)
+    return make_network(setting.network, *shape).build(0)
 
 
 def naive_iteration(setting: Setting) -> Callable[[], None]:
@@ -117,9 +121,9 @@ def naive_iteration(setting: Setting) -> Callable[[], None]:
     return lambda: distiller.step(*next(batches))
 
 
-def products(precision: str) -> Callable[[], None]:
+def products(precision: str, device: str = "cpu", size: int = 1024) -> Callable[[], None]:
     "A product of two matrices."
-    a, b = torch.randn(2, 1024, 1024, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    a, b = torch.randn(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32, device=device)
     return lambda: a @ b
 
 

@@ -34,6 +34,8 @@ def call(function: Callable[[], object]) -> tuple[float, float]:
     "Seconds of one call by the clock, and of the processor."
     began, began_processor = time.perf_counter(), time.process_time()
     function()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter() - began, time.process_time() - began_processor
 
 

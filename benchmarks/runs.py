@@ -1,6 +1,6 @@
 """Whole runs, their time and their accuracy: labels are distilled, then test networks trained on them.
 
-    python benchmarks/runs.py [--json] [--target digits] [--base-examples 10] [--iterations 1000 | --epochs 400]
+    python benchmarks/runs.py [--json] [--device cpu] [--target digits] [--base-examples 10] [--iterations 1000 | --epochs 400]
         [--methods second-order,ridge] [--precisions fp32,bf16] [--seeds 1,2,3,4,5] [--models 5] [--threads 1] [--no-compile]
 
 One row for each seed, method and precision, in this order, so that the precisions to be compared run one after the other. The
@@ -31,7 +31,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
     torch.set_num_threads(options.threads)
     target = load(options.target)
     for seed, method, precision in itertools.product(options.seeds, options.methods, options.precisions):
-        same = {"compute": Compute("cpu", precision, options.compile), "seed": seed, "progress": False}
+        same = {"compute": Compute(options.device, precision, options.compile), "seed": seed, "progress": False}
         task, schedule = Task(target, options.base_examples), Schedule(epochs=options.epochs, iterations=options.iterations)
         began = time.perf_counter(), time.process_time()
         labels = distill(task, METHODS[method](), schedule=schedule, **same)
@@ -57,6 +57,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict]:
 
 def main() -> None:
     options = parser(__doc__)
+    options.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     options.add_argument("--target", default="digits", help="name of a known data set")
     options.add_argument("--base-examples", type=int, default=10, help="N")
     options.add_argument("--iterations", type=int, help="length of a distillation")

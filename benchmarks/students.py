@@ -33,18 +33,18 @@ from labeldistill.training.heads import HEADS
 from labeldistill.training.training_set import TrainingSet, uniform_labels
 
 
-def task_of(examples: int) -> tuple[Setting, LoadedTask]:
+def task_of(examples: int, device: str = "cpu") -> tuple[Setting, LoadedTask]:
     "Random images, so many of them to test on."
-    setting = Setting("lenet", "second-order", outer_batch=-(-examples // 4))
+    setting = Setting("lenet", "second-order", outer_batch=-(-examples // 4), device=device)
     return setting, noise_task(setting)
 
 
-def package_test(computation: Computation, models: int, steps: int, examples: int) -> Callable[[], None]:
+def package_test(computation: Computation, models: int, steps: int, examples: int, device: str = "cpu") -> Callable[[], None]:
     "The test by the package."
     disable_malloc_trim()
-    setting, task = task_of(examples)
-    head = HEADS["linear"](task.network, "cpu", computation)
-    labels = uniform_labels(setting.base_examples, setting.classes)
+    setting, task = task_of(examples, device)
+    head = HEADS["linear"](task.network, device, computation)
+    labels = uniform_labels(setting.base_examples, setting.classes).to(device)
     data = TrainingSet(task.base_images, labels, task.inner_batch)
     return lambda: evaluate_students(head, "adam", data, task.validation, steps, models, 0, show_progress=False)
 
@@ -63,20 +63,20 @@ def naive_test(models: int, steps: int, examples: int) -> Callable[[], None]:
     return test
 
 
-def together_test(models: int, steps: int, examples: int) -> Callable[[], None]:
+def together_test(models: int, steps: int, examples: int, device: str = "cpu") -> Callable[[], None]:
     "The same with all networks in one computation, their parameters stacked."
     disable_malloc_trim()
-    setting, task = task_of(examples)
-    function, inner = Functional(task.network.build(0)), task.inner_batch
-    labels = uniform_labels(setting.base_examples, setting.classes)
+    setting, task = task_of(examples, device)
+    function, inner = Functional(task.network.build(0), device), task.inner_batch
+    labels = uniform_labels(setting.base_examples, setting.classes).to(device)
 
     def loss(theta: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(function(theta, images), targets)
 
     def test() -> None:
-        thetas = torch.stack([flat_parameters(task.network.build(seed)) for seed in range(models)])
+        thetas = torch.stack([flat_parameters(task.network.build(seed)) for seed in range(models)]).to(device)
         adam = adam_init(thetas)
-        for rows in torch.rand(steps, models, setting.base_examples).argsort(dim=2)[:, :, :inner]:
+        for rows in torch.rand(steps, models, setting.base_examples).argsort(dim=2)[:, :, :inner].to(device):
             gradients = vmap(grad(loss))(thetas, task.base_images[rows], labels[rows])
             step, adam = adam_update(gradients, adam)
             thetas = thetas + step

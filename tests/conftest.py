@@ -20,6 +20,11 @@ torch.set_num_threads(1)
 TESTS = Path(__file__).parent
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+
+
 @pytest.fixture(scope="session")
 def repository():
     "The checkout's root folder."

@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 from contextlib import contextmanager
 
+import gpu_check
 import growth
 import iterations
 import measure
@@ -142,12 +143,55 @@ def test_a_perturbation_is_seen_in_the_labels(monkeypatch):
 
 def test_whole_runs_tell_time_and_accuracy():
     options = Namespace(
-        target="digits", base_examples=10, iterations=2, epochs=None, compile=None, threads=1,
+        target="digits", base_examples=10, iterations=2, epochs=None, compile=None, threads=1, device="cpu",
         methods=["ridge"], precisions=["fp32", "bf16"], seeds=[3], models=1,
     )  # fmt: skip
     rows = list(runs.rows(options))
     assert [row["precision"] for row in rows] == ["fp32", "bf16"] and {row["seed"] for row in rows} == {3}
     assert all(row["distill_s"] > 0 and 0 <= row["accuracy"] <= 100 for row in rows)
+
+
+@pytest.fixture
+def checked(monkeypatch, tmp_path):
+    "What a quick check wrote, with some of its parts."
+
+    def check(*parts, minutes="5"):
+        monkeypatch.setattr(gpu_check, "PARTS", {name: gpu_check.PARTS[name] for name in parts})
+        gpu_check.main(["--device", "cpu", "--quick", "--out", str(tmp_path), "--minutes", minutes])
+        assert [line[3:] for line in (tmp_path / "gpu_check.md").read_text().splitlines() if line[:2] == "##"] == list(parts)
+        return json.loads((tmp_path / "gpu_check.json").read_text())
+
+    return check
+
+
+def test_a_gpu_is_checked_in_all_parts(checked):
+    found = checked("facts", "graph", "precision", "rates", "students")
+    assert not [row["error"] for rows in found.values() for row in rows if "error" in row]
+    assert all(row["equal"] and row["largest_difference"] == 0 for row in found["graph"]) and found["graph"][1]["resets"]
+    assert [len(rows) for rows in found.values()] == [1, 3, 4, 4, 3] and all(0 < row["share_of_matmul"] for row in found["rates"])
+
+
+def test_a_check_of_a_gpu_survives_a_part_that_fails(checked, monkeypatch):
+    monkeypatch.setitem(gpu_check.PARTS, "graph", lambda options: 1 / 0)
+    found = checked("graph", "facts")
+    assert found["graph"] == [{"error": "ZeroDivisionError: division by zero"}] and found["facts"][0]["device"] == "cpu"
+
+
+def test_a_check_of_a_gpu_stops_when_its_minutes_are_over(checked):
+    assert checked("students", minutes="0") == {"students": [{"error": "TimeoutError: not run: no minutes are left"}]}
+
+
+def test_cells_of_the_paper_come_with_a_hundred_images_first():
+    runs = gpu_check.paper_runs(Namespace(**gpu_check.FULL))
+    counts = [run.spec["task"]["base_examples"] for run in runs]
+    assert {run.spec["task"]["target"] for run in runs} == {"cifar10"} and len(set(runs)) == len(runs) > 20
+    assert counts[: counts.count(100)] == [100] * counts.count(100)
+
+
+@pytest.mark.slow
+def test_a_cell_of_the_paper_leaves_its_record(checked):
+    ((row,),) = checked("cells").values()
+    assert row["finished"] and 0 <= row["accuracy"] <= 100
 
 
 def test_a_report_is_one_json_object_and_shows_rows_as_they_come(capsys):

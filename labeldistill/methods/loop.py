@@ -32,7 +32,7 @@ from ..task import LoadedTask
 from ..training.evaluation import candidate_steps, choose_steps
 from ..training.heads import Head
 from ..training.trainer import Trainer, choose_optimizer, train
-from ..training.training_set import AUGMENTATIONS, TrainingSet, minibatches
+from ..training.training_set import AUGMENTATIONS, TrainingSet, minibatches, numbers_device
 from ..utils import InputError
 
 # %% ../../nbs/methods/12_loop.ipynb #5c969b4b
@@ -61,7 +61,7 @@ def epoch_indices(
     if not augment:
         return [BatchIndices(rows, outer_rows) for rows, outer_rows in zip(picks, outer, strict=True)]
     numbers = torch.rand(*picks.shape, AUGMENTATIONS[augment][1], generator=generator(seed, "augmentation", epoch))
-    return [BatchIndices(*parts) for parts in zip(picks, outer, numbers.to(task.device), strict=True)]
+    return [BatchIndices(*parts) for parts in zip(picks, outer, numbers.to(numbers_device(augment, task.device)), strict=True)]
 
 # %% ../../nbs/methods/12_loop.ipynb #f3c1a86e
 def make_batch(task: LoadedTask, indices: BatchIndices) -> Batch:

@@ -121,7 +121,7 @@ def shift(
     most: int,  # pixels
 ) -> Tensor:  # (b, c, h, w)
     "Each image shifted on its own, its border repeated."
-    return move(images, torch.randint(2 * most + 1, (2, len(images))).T.to(images.device), most)
+    return move(images, torch.randint(2 * most + 1, (2, len(images)), device=images.device).T, most)
 
 # %% ../../nbs/reproduce/02_recipes.ipynb #cedff46f
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # from images (b, c, h, w) and labels (b, C) to others
@@ -131,7 +131,7 @@ def shift_and_mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     "Shifted images; those in color are mirrored half of the time too."
     if images.shape[1] == 1:
         return shift(images, 2), labels
-    mirrored = (torch.rand(len(images), 1, 1, 1) < 0.5).to(images.device)
+    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return shift(torch.where(mirrored, images.flip(3), images), 4), labels
 
 # %% ../../nbs/reproduce/02_recipes.ipynb #e07f38da

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -142,12 +143,10 @@ class RecallSet(ImageSet):
 
     classes: int  # C
 
-    @torch.no_grad()
-    def accuracies(self, model: Trainer, batch: int = 1000) -> tuple[float, ...]:  # per cent: plain accuracy, and C shares
+    def accuracies(self, model: Trainer | Callable[[Tensor], Tensor]) -> tuple[float, ...]:  # per cent: plain, and C shares
         "Accuracy and recalls; 0 for a class that does not occur."
-        answers = torch.cat([model.classify(self.normalise(part)).argmax(1) for part in self.images.split(batch)])
         sizes = self.labels.bincount(minlength=self.classes)
-        hits = self.labels[answers == self.labels].bincount(minlength=self.classes)
+        hits = self.labels[self.guesses(model) == self.labels].bincount(minlength=self.classes)
         return 100 * hits.sum().item() / len(self.labels), *(100 * hits / sizes.clamp(min=1)).tolist()
 
 # %% ../../nbs/reproduce/03_studies.ipynb #73918dd7

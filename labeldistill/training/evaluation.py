@@ -54,11 +54,14 @@ class ImageSet:
         return self.accuracies(model)[0]
 
     @torch.no_grad()
-    def accuracies(self, model: Trainer | Callable[[Tensor], Tensor], batch: int = 1000) -> tuple[float, float]:  # per cent
-        "Plain accuracy, and the mean of the accuracies of the classes that occur."
+    def guesses(self, model: Trainer | Callable[[Tensor], Tensor]) -> Tensor:  # (n,) int64
+        "The class that the network puts each image into."
         classify = model.classify if isinstance(model, Trainer) else model.eval() if isinstance(model, nn.Module) else model
-        guesses = [classify(self.normalise(images)).argmax(1) for images in self.images.split(batch)]
-        return _accuracies(torch.cat(guesses) == self.labels, self.labels)
+        return torch.cat([classify(self.normalise(images)).argmax(1) for images in self.images.split(1000)])
+
+    def accuracies(self, model: Trainer | Callable[[Tensor], Tensor]) -> tuple[float, float]:  # per cent
+        "Plain accuracy, and the mean of the accuracies of the classes that occur."
+        return _accuracies(self.guesses(model) == self.labels, self.labels)
 
 # %% ../../nbs/training/04_evaluation.ipynb #c33e37c9
 def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
@@ -140,11 +143,12 @@ def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trai
 
 # %% ../../nbs/training/04_evaluation.ipynb #ed38acb0
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
-    "How many of these networks train side by side: up to five where that pays and each learns as it would alone, else one."
+    "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
-    alike = isinstance(optimizer, str) and data.is_plain
-    together = small and alike and head.device.type == "cpu" and can_train_together(head)
-    return max(size for size in range(1, 6) if models % size == 0) if together else 1
+    alike = isinstance(optimizer, str) and data.is_plain and not head.network.random
+    most = {"cuda": 1000 // data.inner_batch, "cpu": 5 if small else 1}.get(head.device.type, 1)
+    together = most > 1 and alike and can_train_together(head)
+    return max(size for size in range(1, most + 1) if models % size == 0) if together else 1
 
 # %% ../../nbs/training/04_evaluation.ipynb #2def24e2
 def evaluate_students(

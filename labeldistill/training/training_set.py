@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ..data.streams import generator
 
 # %% auto #0
 __all__ = ['ORDERS', 'AUGMENTATIONS', 'minibatches', 'minibatch_order', 'move', 'shift', 'shift_and_flip', 'dsa', 'TrainingSet',
-           'images_seen', 'cosine_share', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels',
+           'numbers_device', 'images_seen', 'cosine_share', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels',
            'are_probabilities']
 
 # %% ../../nbs/training/02_training_set.ipynb #cd4a9f25
@@ -141,12 +142,19 @@ class TrainingSet:
         return self.order == "random" and not (self.rates or self.augment or self.cosine_steps or self.ema)
 
 # %% ../../nbs/training/02_training_set.ipynb #4e7816d5
+def numbers_device(augment: str, device: torch.device | str) -> torch.device | str:
+    "Where the numbers of a change are needed: those of DSA on the CPU, since they decide what is done."
+    return "cpu" if augment == "dsa" else device
+
+
 def images_seen(data: TrainingSet, seed: int) -> Callable[[Tensor], Tensor]:  # rows (N_i,) -> (N_i, c, h, w)
     "The images of rows as the next training step sees them."
     if not data.augment:
         return lambda rows: data.images[rows]
-    (change, count), rng = AUGMENTATIONS[data.augment], generator(seed, "augmentation")
-    return lambda rows: change(data.images[rows], torch.rand(len(rows), count, generator=rng).to(data.images.device))
+    (change, n), rng = AUGMENTATIONS[data.augment], generator(seed, "augmentation")
+    shape, device = (1000, data.inner_batch, n), numbers_device(data.augment, data.images.device)
+    numbers = (own for _ in count() for own in torch.rand(shape, generator=rng).to(device))  # a copy every 1000 steps
+    return lambda rows: change(data.images[rows], next(numbers)[: len(rows)])
 
 
 def cosine_share(

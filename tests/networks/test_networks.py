@@ -325,7 +325,7 @@ def test_random_layers_are_seeded(few_digits):
     assert torch.equal(flat_parameters(runs[0].module), flat_parameters(runs[1].module))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.cuda
 def test_random_layers_are_seeded_on_a_gpu():
     x = torch.ones(1000, device="cuda")
     with random_layers(0, "a"):

@@ -189,8 +189,10 @@ def test_recalls_agree_with_accuracy(task):
     usual, balanced = evaluate_students(LinearHead(task.network), "adam", data, real, 30, 1, 1, False)
     assert plain == usual and sum(share[0] for share in recalls) / 10 == pytest.approx(balanced[0])
     few = RecallSet(real.images[real.labels < 9], real.labels[real.labels < 9], real.normalise, 10)
-    _, *recalls = few.accuracies(Trainer(LinearHead(task.network), "adam", 0))
+    trainer = Trainer(LinearHead(task.network), "adam", 0)
+    plain, *recalls = few.accuracies(trainer)
     assert len(recalls) == 10 and recalls[9] == 0  # a class that does not occur
+    assert few.accuracies(trainer.classify) == (plain, *recalls)  # as one of a cohort is tested
 
 
 @pytest.mark.parametrize(
