@@ -198,7 +198,7 @@ def as_artifact(
         facts["fixed_init"] = network_seed(seed)
     return _collect(task, to_json(task.method), data, _recipe(task, distiller, data, int(best.steps)), seed, **facts)
 
-# %% ../nbs/core/05_api.ipynb #0d3064f6
+# %% ../nbs/core/05_api.ipynb #34d149f9
 @enough_memory()
 def distill(
     task: Task | str | Path | Any,  # what to teach, and for which images; a name or a path is short for `Task(...)`
@@ -218,6 +218,14 @@ def distill(
     check_settings(student=student, schedule=schedule, compute=compute)
     if callback is not None and not callable(callback):
         raise InputError(f"callback: is a {type(callback).__name__}; expected a function of an event")
+    method, student = method.resolve(task, student)
+    if student.augment == "auto":
+        how = {"schedule": schedule, "seed": seed, "compute": compute}
+        how |= {"resume": resume, "progress": progress, "callback": callback}
+        recipes = {name: replace(student, augment=name) for name in ("none", "shift")}
+        places = {name: checkpoint and Path(checkpoint) / name for name in recipes}
+        made = [distill(task, method, student=recipes[name], checkpoint=places[name], **how) for name in recipes]
+        return max(made, key=lambda labels: labels.validation_accuracy)
     _check_run(task, method, student, seed, checkpoint, resume)
     if resume and compute.precision == "auto":
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))

@@ -141,8 +141,8 @@ class Student(Settings):
     loss: Literal["cross-entropy", "mse"] | None = setting(
         None, "what is minimized; mse: half the squared distance; default: the method's or the labels' own", absent=None
     )
-    augment: Literal["none", "shift", "shift+flip", "dsa"] | None = setting(
-        None, "change of images in every step: moved, mirrored, or one of DSA's changes; default: the labels' own", absent=None
+    augment: Literal["none", "shift", "shift+flip", "dsa", "auto"] | None = setting(
+        None, "change of images in every step: moved, mirrored, DSA's; auto: shift if validation says so", absent=None
     )
     lr_schedule: Literal["constant", "cosine"] | None = setting(
         None, "step sizes in training; cosine: down to zero at the last of --steps; default: the labels' own", absent=None
@@ -164,7 +164,9 @@ class Student(Settings):
 def check_recipe(
     student: Student,  # resolved
 ) -> Student:
-    "The recipe. Raises `InputError` for a cosine that ends nowhere."
+    "The recipe. Raises `InputError` for a cosine that ends nowhere, and for a choice that is still to be made."
+    if student.augment == "auto":
+        raise InputError("--augment auto: chosen where labels are made; expected none, shift, shift+flip or dsa")
     if student.lr_schedule == "cosine" and not student.steps:
         raise InputError("--lr-schedule cosine: step sizes fall to zero at the last step; expected --steps")
     return student
@@ -426,7 +428,7 @@ class Auto(Method):
     def resolve(self, task: Task, student: Student) -> tuple[Method, Student]:
         experts = Expert(ensemble=3)
         if task.base_examples > 20:
-            return experts, replace(student, augment=student.augment or "shift")
+            return experts, replace(student, augment=student.augment or "auto")
         loss = student.loss or (None if student.head == "ridge" else "mse")
         return Unrolled(init=experts), replace(student, loss=loss)
 

@@ -98,6 +98,7 @@ def run_card(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     others = _test_others(labels, spec, how)
     if arguments["method"].epochs:
         arguments["schedule"] = replace(arguments["schedule"], epochs=None, iterations=spec["canary_iterations"])
+    arguments["student"] = replace(arguments["student"], augment=labels.student.augment)  # as it was chosen
     task, _ = prepare(**arguments)
     rows, wrong = choose_canaries(task, spec["canaries"], seed)
     planted = plant(task, rows, wrong)

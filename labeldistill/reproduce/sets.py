@@ -35,10 +35,11 @@ __all__ = ['SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_se
 # %% ../../nbs/reproduce/14_sets.ipynb #1de69aaf
 def _labels_run(target: str, count: int) -> Run:
     "The run that makes the labels of a set."
-    task, schedule = {"target": target, "base_examples": count}, {}
-    if count == 10:
-        task, schedule = task | {"selection": "searched"}, {"iterations": 900}
-    return new_run("distill", "sets", task=task, method={"auto": {}}, schedule=schedule)
+    task, experts = {"target": target, "base_examples": count}, {"expert": {"ensemble": 3}}
+    if count > 10:
+        return new_run("distill", "sets", task=task, method=experts, student={"augment": "shift"})
+    few = {"task": task | {"selection": "searched"}, "student": {"loss": "mse"}, "schedule": {"iterations": 900}}
+    return new_run("distill", "sets", method={"unrolled": {"init": experts}}, **few)
 
 
 def _across(source: str, target: str) -> Run:

@@ -770,9 +770,22 @@ def test_without_a_method_it_is_the_one_that_fits_the_number_of_examples(monkeyp
         chosen.clear()
         with pytest.raises(ZeroDivisionError):
             distill(Task("letters", 260), *method, **CPU)
-        assert chosen == {"method": Expert(ensemble=3), "student": Student(augment="shift")}
+        assert chosen == {"method": Expert(ensemble=3), "student": Student(augment="none")}  # the first of two
     few = Auto().resolve(Task("letters", 20), Student())
     assert few == (Unrolled(init=Expert(ensemble=3)), Student(loss="mse"))
+
+
+def test_the_validation_part_chooses_between_plain_and_shifted_images(bars, tmp_path):
+    task, method, events = Task(bars, 6), Expert(iterations=5, temperature=1.0), []
+    how = {"checkpoint": tmp_path, "callback": events.append, **CPU}
+    both = {name: distill(task, method, student=Student(steps=30, augment=name), **CPU) for name in ("none", "shift")}
+    best = max(both.values(), key=lambda labels: labels.validation_accuracy)
+    found = distill(task, method, student=Student(steps=30, augment="auto"), **how)
+    assert found.student == best.student and torch.equal(found.labels, best.labels)
+    assert [event.accuracy for event in events] == pytest.approx([labels.validation_accuracy for labels in both.values()])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "shift"]
+    with pytest.raises(InputError, match="--augment auto: chosen where labels are made; expected none, shift"):
+        evaluate(found, student=Student(augment="auto"), **CPU)
 
 
 def test_what_is_said_of_students_is_left_to_them():
@@ -786,7 +799,7 @@ def test_labels_and_records_state_the_method_that_was_chosen():
     short = Schedule(iterations=1, outer_batch=16)
     learned = distill(Task("digits", 10), Auto(), student=Student(steps=3), schedule=short, **CPU)
     assert learned.method_name == "unrolled" and learned.method["unrolled"]["init"]["expert"]["ensemble"] == 3
-    for count, name, chosen in ((10, "unrolled", {"loss": "mse"}), (50, "expert", {"augment": "shift"})):
+    for count, name, chosen in ((10, "unrolled", {"loss": "mse"}), (50, "expert", {"augment": "auto"})):
         task = {"target": "digits", "base_examples": count}
         run = new_run("distill", "smoke", task=task, method={"auto": {}})
         assert [*run.spec["method"]] == [name] and chosen.items() <= run.spec["student"].items()
