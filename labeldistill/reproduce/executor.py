@@ -445,14 +445,14 @@ def _completed(pool: Executor, jobs: Mapping[str, Job], do: Callable[[Job], Outc
                 order.done(name)
             yield future.result()
 
-# %% ../../nbs/reproduce/09_executor.ipynb #5efc231a
+# %% ../../nbs/reproduce/09_executor.ipynb #ed7c7301
 def run_inline(
     jobs: Sequence[Job],
     config: ExecutorConfig,
     workers: int = 1,  # runs at once
     progress: bool = True,
     stop: Event | None = None,  # ends the runs in flight and begins no other
-    report: Callable[[], None] = lambda: None,  # called when a run has ended
+    ended: Callable[[Outcome], None] = lambda outcome: None,  # called when a run has ended
 ) -> list[Outcome]:
     "Do all jobs with processes of this machine, in an order that their needs allow."
     left, stop = {job.run.name: job for job in open_jobs(jobs, config.results)}, stop or Event()
@@ -465,7 +465,7 @@ def run_inline(
             for outcome in _completed(pool, left, lambda job: run_one(job, config, stop, start)):
                 outcomes[outcome.run] = outcome
                 bar.update()
-                report()
+                ended(outcome)
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
