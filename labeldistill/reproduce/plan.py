@@ -36,7 +36,7 @@ from ..utils import InputError, first_line
 # %% auto #0
 __all__ = ['IMPORTANCE', 'Times', 'STATES', 'by_importance', 'likeness', 'extent', 'read_times', 'expected_seconds', 'committed',
            'calibrate', 'Row', 'find_state', 'make_plan', 'show_plan', 'next_batch', 'find_missing_data',
-           'renewing_report', 'Evening', 'fill', 'Ended', 'close', 'reproduce_within']
+           'renewing_report', 'Evening', 'fill', 'describe_failures', 'Ended', 'close', 'reproduce_within']
 
 # %% ../../nbs/reproduce/16_plan.ipynb #6c417c4c
 IMPORTANCE = (
@@ -292,7 +292,16 @@ def fill(evening: Evening, seconds: float, progress: bool = True) -> None:  # se
     timer.cancel()
     evening.note([])
 
-# %% ../../nbs/reproduce/16_plan.ipynb #a2056102
+# %% ../../nbs/reproduce/16_plan.ipynb #50979442
+def describe_failures(
+    failed: Mapping[str, list[str]],  # names of runs by reason
+    folder: Path,  # of all runs of a scale
+) -> list[str]:
+    "A line for each reason."
+    more = {why: f" and {len(names) - 3} more" if len(names) > 3 else "" for why, names in failed.items()}
+    return [f"failed: {', '.join(n[:3])}{more[why]}: {why} ({folder / n[0] / 'log.txt'})" for why, n in failed.items()]
+
+
 class Ended(NamedTuple):
     "What there is to say at the end."
 
@@ -302,19 +311,16 @@ class Ended(NamedTuple):
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
-
+# %% ../../nbs/reproduce/16_plan.ipynb #1e655e70
 def close(evening: Evening) -> Ended:
     "Write the report and the archive. Raises `InputError`."
     root, results, failed = Path(evening.config.root), Path(evening.config.results), evening.failed()
     out, counts = write_report(root, evening.scale, None, results)
     archive = write_archive(root, results, evening.scale)
     states = Counter(outcome.state for outcome in evening.outcomes.values())
-    lines = [f"{out / 'index.html'}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}", str(archive)]
-    lines.append(", ".join(f"{count} {state}" for state, count in states.items()) or "nothing to do")
-    for why, names in failed.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines.append(f"failed: {', '.join(names[:3])}{more}: {why} (log.txt in {results / evening.scale / names[0]})")
-    return Ended(lines, int(bool(failed)))
+    verdicts, runs = (", ".join(f"{count} {word}" for word, count in found.items()) for found in (counts, states))
+    lines = [f"{out / 'index.html'}: {verdicts}", str(archive), f"runs: {runs or 'nothing to do'}"]
+    return Ended(lines + describe_failures(failed, results / evening.scale), int(bool(failed)))
 
 # %% ../../nbs/reproduce/16_plan.ipynb #40e17b2d
 def reproduce_within(
