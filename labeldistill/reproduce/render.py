@@ -256,7 +256,7 @@ from papermill.parameterize import parameterize_notebook
 # %% ../../nbs/reproduce/11_render.ipynb #eace29cc
 PAGES = (  # in reading order
     *("within_data_set", "cross_data_set", "flexibility", "images_against_labels", "analysis"),
-    *("soft_labels", "head_to_head", "cost", "deviations"),
+    *("soft_labels", "head_to_head", "claims", "cost", "deviations"),
 )
 
 

@@ -48,7 +48,7 @@ def test_all_exhibits_come_once_table_1_first_and_studies_last():
 
 def test_an_unknown_name_or_scale_is_one_line():
     for asked in ((["table1", "nonsense"], "paper"), (["table1"], "huge")):
-        with pytest.raises(InputError, match="nonsense|huge"):
+        with pytest.raises(InputError, match=r"^('nonsense' is no table|--scale 'huge': expected)"):
             plan.by_importance(*asked)
 
 
@@ -80,7 +80,7 @@ def test_runs_are_alike_that_cost_the_same_but_for_size_and_length(other, alike)
 def test_records_older_than_a_field_are_like_the_runs_of_today():
     old = {folder.name: json.loads((folder / "run.json").read_text()) for folder in plan.committed(ROOT)}
     today = {run.name: run for run in all_runs(EXHIBITS, "paper") if run.name in old}
-    assert len(today) >= 215 and any(old[name].keys() == run.spec.keys() != () for name, run in today.items())
+    assert len(today) >= 215 and any(old[name] != run.spec for name, run in today.items())  # fields have come
     assert all(plan.likeness(old[name]) == plan.likeness(run.spec) for name, run in today.items())
 
 
@@ -242,8 +242,7 @@ def test_failures_share_a_line_with_their_reason(tmp_path):
     render.write_html(tmp_path / "smoke" / "report", {}, tmp_path, "smoke")
     page = (tmp_path / "smoke" / "report" / "index.html").read_text()
     assert page.index("exit status 1: no space") < page.index("When a number counts as reproduced")
-    assert f'href="../{runs[0].name}/log.txt"' not in page.replace("..//", "../") or f"{runs[0].name}/log.txt" in page
-    assert "and 1 more" in page
+    assert f'href="../{runs[0].name}/log.txt"' in page and "and 1 more" in page and runs[3].name not in page
 
 
 def test_planned_numbers_are_pending_in_a_report_and_not_run_in_git(tmp_path):
