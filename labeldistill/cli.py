@@ -485,7 +485,7 @@ class Execution(Settings):
     per_gpu: int = setting(1, "runs at once on each GPU", at_least=1)
     profile: str | None = setting(None, "Snakemake's profile: slurm, or a folder; default: this machine")
     time_out: float | None = setting(None, "hours that a run may take; default: by scale", above=0)
-    hours: float | None = setting(None, "plan first: do what fits, the most important first, and pack it", above=0)
+    hours: float | None = setting(None, "hours to fill with runs, the most important first; then pack them", above=0)
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
 
 # %% ../nbs/core/07_cli.ipynb #cfff6e91
