@@ -510,7 +510,8 @@ def reproduce_command(
         raise InputError("--hours: plans the paper's own runs on this machine; not with --target, --engine, --profile")
     else:
         summary = reproduction("plan").reproduce_within(hours, names, scale, **how)
-    print(summary)
+    if hours is None or summary.outcomes:  # else the plan has said it
+        print(summary)
     raise typer.Exit(summary.status)
 
 # %% ../nbs/core/07_cli.ipynb #d23df8d5

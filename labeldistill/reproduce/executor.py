@@ -612,7 +612,7 @@ def jobs_for(names: Iterable[str], scale: str, root: Path, setting: Setting | No
     "The jobs of some tables and figures. Raises `InputError`."
     return [job_of(run, root) for run in all_runs(names, scale, setting)]
 
-# %% ../../nbs/reproduce/09_executor.ipynb #056e24b3
+# %% ../../nbs/reproduce/09_executor.ipynb #c46a3993
 class Summary(NamedTuple):
     "Outcomes of all runs."
 
@@ -624,14 +624,20 @@ class Summary(NamedTuple):
         "Exit status: 1 if a run failed."
         return int(any(outcome.state == "failed" for outcome in self.outcomes))
 
+    @property
+    def failures(self) -> dict[str, list[Run]]:
+        "The failed runs by reason."
+        failed = [outcome for outcome in self.outcomes if outcome.state == "failed"]
+        return {reason: [run for run, _, why in failed if why == reason] for _, _, reason in failed}
+
     def __str__(self) -> str:
         states = [outcome.state for outcome in self.outcomes]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        lines = [f"{len(states)} runs: {counts or 'nothing to do'}"]
-        for run, state, why in self.outcomes:
-            file = f" ({run.folder(self.results) / 'log.txt'})" if state == "failed" else ""
-            if state not in ("done", "kept"):
-                lines.append(f"{state}: {run.name}" + (f": {why}{file}" if why else ""))
+        lines, well = [f"{len(states)} runs: {counts or 'nothing to do'}"], ("done", "kept", "failed")
+        lines += [": ".join(filter(None, [state, run.name, why])) for run, state, why in self.outcomes if state not in well]
+        for why, (run, *more) in self.failures.items():
+            also = f" and {len(more)} more" if more else ""
+            lines.append(f"failed: {run.name}{also}: {why} ({run.folder(self.results) / 'log.txt'})")
         return "\n".join(lines)
 
 # %% ../../nbs/reproduce/09_executor.ipynb #c71191bd

@@ -236,8 +236,11 @@ def test_failures_share_a_line_with_their_reason(tmp_path):
     runs = [replace(run, scale="smoke") for run in (learning(n) for n in (10, 20, 30, 40, 50))]
     made.outcomes |= {run: Outcome(run, "failed", "exit status 1: no space") for run in runs[:4]}
     made.outcomes[runs[4]] = Outcome(runs[4], "done")
-    (line,) = plan.describe_failures(made.failed(), tmp_path / "smoke")
-    assert line.startswith(f"failed: {runs[0].name}, {runs[1].name}, {runs[2].name} and 1 more: exit status 1: no space (")
+    assert str(made.summary).splitlines() == [
+        "5 runs: 4 failed, 1 done",
+        f"failed: {runs[0].name} and 3 more: exit status 1: no space ({runs[0].folder(tmp_path) / 'log.txt'})",
+    ]
+    assert made.summary.status == 1
     made.note([runs[4]])
     render.write_html(tmp_path / "smoke" / "report", {}, tmp_path, "smoke")
     page = (tmp_path / "smoke" / "report" / "index.html").read_text()
@@ -310,9 +313,9 @@ def test_an_evening_from_the_command_to_the_archive(command, tmp_path):
     where = ["--scale", "smoke", "--device", "cpu", "--results", tmp_path]
     done = command("reproduce", "tableA4", "figure5", "--hours", "1", *where)
     assert done.status == 0, done.err
-    assert "Table A4: 1 runs, 1.00 h left" in done.out  # of two runs of unknown time, which are alike: one, then the other
-    *_, page, packed, runs = done.out.splitlines()
-    assert page.startswith(str(tmp_path / "smoke" / "report" / "index.html")) and runs == "runs: 2 done"
+    assert "Table A4: 1 of its runs, 1.00 h left" in done.out  # of two runs of unknown time, which are alike: one, then the other
+    *_, page, packed, runs = done.out.splitlines()  # what a reader sees last
+    assert page.startswith(str(tmp_path / "smoke" / "report" / "index.html")) and runs == "2 runs: 2 done"
     assert all(finished_record(run, tmp_path) for run in all_runs(["tableA4"], "smoke"))
     with zipfile.ZipFile(packed) as archived:
         assert sum(name.endswith("run.ipynb") for name in archived.namelist()) == 2
