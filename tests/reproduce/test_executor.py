@@ -408,8 +408,9 @@ def test_a_gpu_is_never_shared_by_more_runs_than_it_has_slots(folder, no_kernels
 
 
 def test_what_is_stopped_is_to_do_and_goes_on(folder, no_kernels):
-    jobs = [job(folder, number, free=free) for number, free in enumerate((99, 0, 0))]
-    _, second, third = jobs
+    first, second = job(folder, 0), job(folder, 1, free=0)
+    third = job(folder, 2, needs=[second])
+    jobs = [first, second, third]
     stop, config = Event(), configure(folder)
 
     def ended(outcome):
