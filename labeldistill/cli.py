@@ -485,6 +485,7 @@ class Execution(Settings):
     per_gpu: int = setting(1, "runs at once on each GPU", at_least=1)
     profile: str | None = setting(None, "Snakemake's profile: slurm, or a folder; default: this machine")
     time_out: float | None = setting(None, "hours that a run may take; default: by scale", above=0)
+    hours: float | None = setting(None, "hours to fill with runs, the most important first; then pack them", above=0)
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
 
 # %% ../nbs/core/07_cli.ipynb #cfff6e91
@@ -502,8 +503,15 @@ def reproduce_command(
     setting = reproduction("exhibits").setting_of(**vars(study))
     how = {name: value for name, value in vars(execution).items() if name != "time_out"}
     how |= {"timeout_s": execution.time_out and 3600 * execution.time_out, "dry_run": dry_run, "results": results}
-    summary = reproduction("executor").reproduce(names, scale, setting=setting, **how)
-    print(summary)
+    hours = how.pop("hours")
+    if hours is None:
+        summary = reproduction("executor").reproduce(names, scale, setting=setting, **how)
+    elif setting or how.pop("engine") != "inline" or how.pop("profile"):
+        raise InputError("--hours: plans the paper's own runs on this machine; not with --target, --engine, --profile")
+    else:
+        summary = reproduction("plan").reproduce_within(hours, names, scale, **how)
+    if hours is None or summary.outcomes:  # else the plan has said it
+        print(summary)
     raise typer.Exit(summary.status)
 
 # %% ../nbs/core/07_cli.ipynb #d23df8d5

@@ -788,6 +788,17 @@ NAMES = {
         r"'figureA7' needs 9 classes or more; '.*bars\.npz' has 3$",
     ),
 }
+HOURS = {
+    "no hours": ({"hours": 0}, "--hours 0(.0)?: must be above 0$"),
+    "less than no hours": ({"hours": -1.0}, "--hours -1.0: must be above 0$"),
+    "hours that are no number": ({"hours": float("nan")}, "--hours nan: expected a number$"),
+    "hours without end": ({"hours": float("inf")}, "--hours inf: expected a number$"),
+    "hours for an unknown table": ({"hours": 1, "names": ["table99"]}, "'table99' is no table or figure; expected table1, "),
+    "hours at an unknown scale": ({"hours": 1, "scale": "huge"}, "--scale 'huge': expected smoke, short, paper$"),
+    "hours and no jobs": ({"hours": 1, "jobs": 0}, f"--jobs 0: {FEW}"),
+    "hours elsewhere": ({"hours": 1, "names": ["tableA1"], "target": "digits"}, "--hours: plans .*not with --target, --engine"),
+    "hours of a cluster": ({"hours": 1, "engine": "snakemake"}, "--hours: plans .*not with --target, --engine, --profile$"),
+}
 SETTINGS = {
     "a network without a target": ({"network": "lenet"}, "--network: only with --target$"),
     "pixels without a target": ({"image_size": 16}, "--image-size: only with --target$"),
@@ -821,7 +832,7 @@ PARSED = {
     "baseline": {"target": None, "base_examples": "1.5", "label_smoothing": "much", "models": "many", "seed": "a"},
     "train-full": {"target": None, "epochs": "many", "seed": "a", "channels": "red"},
     "show": {"file": None, "out": None},
-    "reproduce": {"names": None, "jobs": "many", "time_out": "long"},
+    "reproduce": {"names": None, "jobs": "many", "time_out": "long", "hours": "many"},
     "report": {"image_size": "big"},
 }
 SHOWN = {"file": "FILE", "names": "NAMES"}
@@ -889,6 +900,7 @@ REFUSALS = [
     ),
     *rows("show", ARTIFACTS | PICTURES),
     *rows("reproduce", NAMES | DEVICE),
+    *rows("reproduce", HOURS, COMMAND),
     *rows("reproduce", SETTINGS, names=["tableA1"]),
     *rows("report", SETTINGS | REPORTS),
     *rows("report", BELOW_A_FILE, COMMAND),

@@ -78,7 +78,7 @@ def tolerance(
     return 2 * (ours.std**2 / ours.n + other_std**2 / networks + spread**2) ** 0.5
 
 # %% ../../nbs/reproduce/10_compare.ipynb #418af3b9
-VERDICTS = ("reproduced", "better", "worse", "quoted", "time", "not run")
+VERDICTS = ("reproduced", "better", "worse", "quoted", "time", "not run", "pending")
 
 
 class Finding(NamedTuple):

@@ -48,7 +48,7 @@ __all__ = ['MARK', 'Start', 'PLACE', 'SERVE', 'PRELOADED', 'PAPERMILL', 'PERFORM
            'start_process', 'run_process', 'serve', 'Forked', 'ForkServer', 'Job', 'Outcome', 'command_for', 'log',
            'last_line', 'run_once', 'run_one', 'open_jobs', 'blocked', 'exit_on_sigterm', 'progress_bar', 'run_inline',
            'asset', 'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'show_jobs', 'find_checkout',
-           'job_of', 'jobs_for', 'Summary', 'find_profile', 'available_cores', 'reproduce']
+           'job_of', 'jobs_for', 'Summary', 'find_profile', 'available_cores', 'settle', 'reproduce']
 
 # %% ../../nbs/reproduce/09_executor.ipynb #0b65c06e
 def try_lock(path: Path) -> int | None:
@@ -325,7 +325,7 @@ class Outcome(NamedTuple):
     "Outcome of one run."
 
     run: Run
-    state: str  # "kept": was finished before; "done"; "failed"; "blocked": a run it needs failed; "to do": in a dry run
+    state: str  # "kept": was finished before; "done"; "failed"; "blocked": a run it needs failed; "to do": dry run, or stopped
     why: str = ""  # reason, where it failed or is blocked
 
 # %% ../../nbs/reproduce/09_executor.ipynb #a75cd55c
@@ -389,13 +389,17 @@ def _attempts(job: Job, config: ExecutorConfig, stop: Event, start: Start) -> Ou
 # %% ../../nbs/reproduce/09_executor.ipynb #3be64e24
 def run_one(job: Job, config: ExecutorConfig, stop: Event | None = None, start: Start = start_process) -> Outcome:
     "Do a run unless it is done: in a process of its own, alone, with a second attempt if the first fails; `stop` ends it."
-    job.run.folder(config.results).mkdir(parents=True, exist_ok=True)
+    stop = stop or Event()
     if finished_record(job.run, config.results):
         return Outcome(job.run, "kept")
+    if stop.is_set():
+        return Outcome(job.run, "to do")
+    job.run.folder(config.results).mkdir(parents=True, exist_ok=True)
     try:
-        return _attempts(job, config, stop or Event(), start)
+        outcome = _attempts(job, config, stop, start)
     except (TimeoutError, InterruptedError) as error:
-        return Outcome(job.run, "failed", str(error))
+        outcome = Outcome(job.run, "failed", str(error))
+    return Outcome(job.run, "to do") if stop.is_set() and outcome.state == "failed" else outcome
 
 # %% ../../nbs/reproduce/09_executor.ipynb #69423898
 def open_jobs(jobs: Sequence[Job], results: Path | str) -> list[Job]:
@@ -441,15 +445,17 @@ def _completed(pool: Executor, jobs: Mapping[str, Job], do: Callable[[Job], Outc
                 order.done(name)
             yield future.result()
 
-# %% ../../nbs/reproduce/09_executor.ipynb #5efc231a
+# %% ../../nbs/reproduce/09_executor.ipynb #ed7c7301
 def run_inline(
     jobs: Sequence[Job],
     config: ExecutorConfig,
     workers: int = 1,  # runs at once
     progress: bool = True,
+    stop: Event | None = None,  # ends the runs in flight and begins no other
+    ended: Callable[[Outcome], None] = lambda outcome: None,  # called when a run has ended
 ) -> list[Outcome]:
     "Do all jobs with processes of this machine, in an order that their needs allow."
-    left, stop = {job.run.name: job for job in open_jobs(jobs, config.results)}, Event()
+    left, stop = {job.run.name: job for job in open_jobs(jobs, config.results)}, stop or Event()
     outcomes = {job.run: Outcome(job.run, "kept") for job in jobs if job.run.name not in left}
     forks = left and sys.platform == "linux"  # elsewhere a fork is not safe
     starting = closing(ForkServer(config)) if forks else nullcontext(start_process)
@@ -459,6 +465,7 @@ def run_inline(
             for outcome in _completed(pool, left, lambda job: run_one(job, config, stop, start)):
                 outcomes[outcome.run] = outcome
                 bar.update()
+                ended(outcome)
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -605,7 +612,7 @@ def jobs_for(names: Iterable[str], scale: str, root: Path, setting: Setting | No
     "The jobs of some tables and figures. Raises `InputError`."
     return [job_of(run, root) for run in all_runs(names, scale, setting)]
 
-# %% ../../nbs/reproduce/09_executor.ipynb #056e24b3
+# %% ../../nbs/reproduce/09_executor.ipynb #c46a3993
 class Summary(NamedTuple):
     "Outcomes of all runs."
 
@@ -617,14 +624,20 @@ class Summary(NamedTuple):
         "Exit status: 1 if a run failed."
         return int(any(outcome.state == "failed" for outcome in self.outcomes))
 
+    @property
+    def failures(self) -> dict[str, list[Run]]:
+        "The failed runs by reason."
+        failed = [outcome for outcome in self.outcomes if outcome.state == "failed"]
+        return {reason: [run for run, _, why in failed if why == reason] for _, _, reason in failed}
+
     def __str__(self) -> str:
         states = [outcome.state for outcome in self.outcomes]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        lines = [f"{len(states)} runs: {counts or 'nothing to do'}"]
-        for run, state, why in self.outcomes:
-            file = f" ({run.folder(self.results) / 'log.txt'})" if state == "failed" else ""
-            if state not in ("done", "kept"):
-                lines.append(f"{state}: {run.name}" + (f": {why}{file}" if why else ""))
+        lines, well = [f"{len(states)} runs: {counts or 'nothing to do'}"], ("done", "kept", "failed")
+        lines += [": ".join(filter(None, [state, run.name, why])) for run, state, why in self.outcomes if state not in well]
+        for why, (run, *more) in self.failures.items():
+            also = f" and {len(more)} more" if more else ""
+            lines.append(f"failed: {run.name}{also}: {why} ({run.folder(self.results) / 'log.txt'})")
         return "\n".join(lines)
 
 # %% ../../nbs/reproduce/09_executor.ipynb #c71191bd
@@ -649,7 +662,31 @@ def available_cores() -> int:
     "Processor cores that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../../nbs/reproduce/09_executor.ipynb #612c2c82
+# %% ../../nbs/reproduce/09_executor.ipynb #eb8f5b04
+def settle(
+    scale: str,
+    *,
+    jobs: int = 1,  # runs at once
+    per_gpu: int = 1,  # runs at once on each GPU
+    device: str = "auto",
+    results: str | Path | None = None,  # None: papermill_runs/results of the checkout
+    timeout_s: float | None = None,  # of each of a run's two attempts; None: `TIME_OUTS`
+    shared: bool = True,  # runs share this machine's cores
+) -> ExecutorConfig:
+    "Checked settings of the executor. Raises `InputError`."
+    root = find_checkout()
+    results = root / "papermill_runs" / "results" if results is None else Path(results).absolute()
+    if results.exists() and not results.is_dir():
+        raise InputError(f"--results '{results}': expected a folder")
+    check_number("--jobs", jobs, int, at_least=1), check_number("--per-gpu", per_gpu, int, at_least=1)
+    if timeout_s is not None:
+        check_number("--time-out", timeout_s / 3600, float, above=0)
+    if shared:
+        gpus(device)  # a device that is not here is refused now, not once for each run
+    threads = max(1, available_cores() // jobs) if shared else 1
+    return ExecutorConfig(results, root, device, threads, timeout_s or TIME_OUTS.get(scale, 0), per_gpu, Path.cwd())
+
+# %% ../../nbs/reproduce/09_executor.ipynb #499c4d7c
 def reproduce(
     names: Iterable[str],  # of tables and figures, or "all"
     scale: str = "smoke",  # "smoke", "short" or "paper"
@@ -666,19 +703,11 @@ def reproduce(
     progress: bool = True,
 ) -> Summary:
     "Do whatever is not done of the runs for some tables and figures. Raises `InputError`."
-    profile, root = find_profile(engine, profile), find_checkout()
-    results = root / "papermill_runs" / "results" if results is None else Path(results).absolute()
-    if results.exists() and not results.is_dir():
-        raise InputError(f"--results '{results}': expected a folder")
-    check_number("--jobs", jobs, int, at_least=1), check_number("--per-gpu", per_gpu, int, at_least=1)
-    if timeout_s is not None:
-        check_number("--time-out", timeout_s / 3600, float, above=0)
+    profile = find_profile(engine, profile)
+    how = {"jobs": jobs, "per_gpu": per_gpu, "device": device, "results": results, "timeout_s": timeout_s}
+    config = settle(scale, **how, shared=not profile)
     names = [part for name in names for part in (names_at(setting) if name == "all" else [name])]
-    todo = jobs_for(names, scale, root, setting)
-    limit, threads = timeout_s or TIME_OUTS[scale], 1 if profile else max(1, available_cores() // jobs)
-    config = ExecutorConfig(results, root, device, threads, limit, per_gpu, Path.cwd())
-    if not profile:
-        gpus(device)  # a device that is not here is refused now, not once for each run
+    todo, results = jobs_for(names, scale, config.root, setting), config.results
     report = setting is None and bool(todo)  # of another setting there are runs only
     if dry_run:
         left = open_jobs(todo, results)

@@ -5,6 +5,7 @@
 # %% ../../nbs/reproduce/11_render.ipynb #04ba30bc
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -26,9 +27,9 @@ from ..utils import InputError, replacing
 # %% auto #0
 __all__ = ['NOT_RUN', 'DECIMALS', 'CALLS', 'WARNINGS', 'NOT_KEPT', 'PAGES', 'WIDGET', 'TEMPLATES', 'BEGIN', 'END', 'Entry',
            'Table', 'as_text', 'as_entry', 'paper_table', 'pooled_entry', 'minutes_entry', 'which_method', 'draw_panel',
-           'check_on_disk', 'number_of', 'Page', 'exhibits_on', 'title_of', 'read_pages', 'copied', 'execute',
-           'write_notebook', 'as_html', 'write_verdicts', 'write_html', 'report_name', 'write_report', 'renew_home',
-           'renew']
+           'check_on_disk', 'number_of', 'plan_file', 'read_plan', 'with_pending', 'Page', 'exhibits_on', 'title_of',
+           'read_pages', 'copied', 'execute', 'write_notebook', 'as_html', 'write_verdicts', 'write_html',
+           'report_name', 'write_report', 'renew_home', 'renew']
 
 # %% ../../nbs/reproduce/11_render.ipynb #c6b6f6aa
 class Entry(NamedTuple):
@@ -172,6 +173,24 @@ def number_of(name: str) -> str:  # "tableA1"
     "The number of a table or figure, for people."
     return re.sub(r"^(table|figure)", lambda kind: f"{kind[0].title()} ", name)
 
+# %% ../../nbs/reproduce/11_render.ipynb #c834a024
+def plan_file(results: Path, scale: str) -> Path:  # results: folder of all results
+    "Where an evening keeps its plan."
+    return results / scale / "report" / "plan.json"
+
+
+def read_plan(results: Path, scale: str) -> dict[str, Any]:
+    "The names of pending runs, and those of failed runs by reason."
+    path = plan_file(results, scale)
+    return json.loads(path.read_text()) if path.exists() else {"pending": [], "failed": {}}
+
+
+def with_pending(findings: Iterable[Finding], pending: Iterable[str]) -> list[Finding]:  # pending: names of runs
+    "The findings, with another verdict where a run is planned."
+    names = set(pending)
+    planned = [f.verdict == "not run" and f.cell.run is not None and f.cell.run.name in names for f in findings]
+    return [f._replace(verdict="pending") if soon else f for f, soon in zip(findings, planned, strict=True)]
+
 # %% ../../nbs/reproduce/11_render.ipynb #8261652c
 @dataclass(frozen=True)
 class Page:
@@ -180,7 +199,7 @@ class Page:
     results: Path  # folder of all results
     scale: str = "paper"
     setting: Setting | None = None  # of studies, of which alone it is then
-    images: bool = False  # show images of the data sets too
+    images: bool = False  # show what is not kept in git too: images of the data sets, plans
 
     def _repr_markdown_(self) -> str:
         return f"Scale: **{self.scale}**. {WARNINGS[self.scale]}"
@@ -191,7 +210,8 @@ class Page:
 
     def findings(self, *names: str) -> list[Finding]:
         "Numbers of the paper's tables with ours, of all without names; none on the page of a setting."
-        return [] if self.setting else compare(self.results, self.scale, *names)
+        found = [] if self.setting else compare(self.results, self.scale, *names)
+        return with_pending(found, read_plan(self.results, self.scale)["pending"]) if self.images else found
 
     def _title(self, name: str) -> bool:
         "Show the title of an exhibit; whether it is of this page's data."
@@ -233,10 +253,10 @@ from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-# %% ../../nbs/reproduce/11_render.ipynb #eace29cc
+# %% ../../nbs/reproduce/11_render.ipynb #ce7dff0b
 PAGES = (  # in reading order
     *("within_data_set", "cross_data_set", "flexibility", "images_against_labels", "analysis"),
-    *("soft_labels", "head_to_head", "better_labels", "cost", "deviations"),
+    *("soft_labels", "head_to_head", "better_labels", "claims", "cost", "deviations"),
 )
 
 
@@ -323,7 +343,7 @@ def as_html(notebook: NotebookNode) -> str:
     options = {"exclude_input": True, "exclude_output_prompt": True, "anchor_link_text": ""}
     body, _ = HTMLExporter(template_name="basic", **options).from_notebook_node(notebook)
     body = re.sub(r'href="(\w+)\.ipynb\b', r'href="\1.html', body)
-    return re.sub(r"(reproduced|better|worse|quoted|time|not run)</td>", r'<i class="\1">\1</i></td>', body)
+    return re.sub(r"(reproduced|better|worse|quoted|time|not run|pending)</td>", r'<i class="\1">\1</i></td>', body)
 
 # %% ../../nbs/reproduce/11_render.ipynb #c49293da
 def write_verdicts(
@@ -350,7 +370,10 @@ def write_html(
 ) -> list[Finding]:
     "Write a page for each notebook, and `index.html`; the findings that this counts."
     findings, template = [] if setting else compare(results, scale), TEMPLATES.get_template("report.html")
+    plan, logs = read_plan(results, scale), quote(Path(os.path.relpath(results / scale, folder)).as_posix())
+    findings = with_pending(findings, plan["pending"])
     words = {"scale": scale, "warning": WARNINGS[scale], "spreads": spreads(results, scale), "findings": findings}
+    words |= {"failed": plan["failed"], "logs": logs}
     words |= {"notebooks": notebooks, "names": names_at(setting), "exhibits": EXHIBITS, "setting": setting}
     for name, body in {"index": "", **{name: as_html(notebook) for name, notebook in notebooks.items()}}.items():
         with replacing(folder / f"{name}.html") as part:

@@ -407,6 +407,25 @@ def test_a_gpu_is_never_shared_by_more_runs_than_it_has_slots(folder, no_kernels
         assert all(first[1] <= second[0] for first, second in pairwise(spans))
 
 
+def test_what_is_stopped_is_to_do_and_goes_on(folder, no_kernels):
+    first, second = job(folder, 0), job(folder, 1, free=0)
+    third = job(folder, 2, needs=[second])
+    jobs = [first, second, third]
+    stop, config = Event(), configure(folder)
+
+    def ended(outcome):
+        until(lambda: lines(folder, second, "began"))
+        stop.set()
+
+    outcomes = run_inline(jobs, config, 2, progress=False, stop=stop, ended=ended)
+    assert [outcome.state for outcome in outcomes] == ["done", "to do", "to do"]
+    assert not processes_of(second.run.folder(folder)) and not third.run.folder(folder).exists()
+    (folder / "smoke" / "gate").touch()
+    outcomes = run_inline(jobs, config, 2, progress=False)
+    assert [outcome.state for outcome in outcomes] == ["kept", "done", "done"]
+    assert lines(folder, second, "began") == ["new", "checkpointed"] and lines(folder, second, "ended") == ["once"]
+
+
 def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with gpu_slot(["0"]):

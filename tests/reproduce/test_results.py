@@ -211,6 +211,15 @@ def test_the_other_pages_run_on_records(name, made_up, monkeypatch, no_network):
         assert shown.texts("figure8") == [render.NOT_KEPT]
 
 
+def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
+    (table,) = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
+    rows = {line.split(".**")[0].strip("| *"): line.split(" | ") for line in table.data.splitlines()[2:]}
+    assert len(rows) == len(EXHIBITS) - 2 and next(iter(rows)) == "Table 1"
+    _, command, minutes, runs, tolerance, verdicts = rows["Table 1"]
+    assert command == "`labeldistill reproduce table1 --scale smoke`" and runs == "28 of 28" and "46 better" in verdicts
+    assert minutes and [float(limit) >= 0 for limit in tolerance.split(" to ")] == [True, True]
+
+
 def recipe(name, made_up, **wanted):
     "The mean accuracy and the recalls of the one recipe of a study that has these entries."
     runs = finished(exhibit_runs(name, "smoke"), made_up).values()
