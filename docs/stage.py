@@ -27,7 +27,7 @@ FOLDERS = {
 }
 FIRST = {
     "tutorials": "quickstart which_method own_data own_network own_method use_the_labels data_cards determinism",
-    "results": "head_to_head better_labels within_data_set cross_data_set soft_labels images_against_labels flexibility",
+    "results": "head_to_head better_labels claims within_data_set cross_data_set soft_labels images_against_labels flexibility",
 }
 PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "papermill_runs/README.md"]
 TREE = {  # captions of the sidebar

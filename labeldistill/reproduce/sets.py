@@ -33,11 +33,11 @@ from .runs import EXPERIMENTS, Done, Run, finished, new_run
 __all__ = ['SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_sets']
 
 # %% ../../nbs/reproduce/14_sets.ipynb #1de69aaf
-def _labels_run(target: str, count: int) -> Run:
+def _labels_run(target: str, count: int, augment: str | None = "shift") -> Run:
     "The run that makes the labels of a set."
     task, experts = {"target": target, "base_examples": count}, {"expert": {"ensemble": 3}}
     if count > 10:
-        return new_run("distill", "sets", task=task, method=experts, student={"augment": "shift"})
+        return new_run("distill", "sets", task=task, method=experts, student={"augment": augment})
     few = {"task": task | {"selection": "searched"}, "student": {"loss": "mse"}, "schedule": {"iterations": 900}}
     return new_run("distill", "sets", method={"unrolled": {"init": experts}}, **few)
 
@@ -59,7 +59,8 @@ SETS: dict[str, Run] = {
     _name(run): run
     for run in (
         *(_labels_run("mnist", count) for count in (10, 50, 100, 500)),
-        *(_labels_run("fashion_mnist", count) for count in (10, 100)),
+        _labels_run("fashion_mnist", 10),
+        _labels_run("fashion_mnist", 100, None),
         _labels_run("kmnist10k", 100),
         _across("letters", "digits"),
     )
