@@ -18,39 +18,29 @@ from ..config import Expert, LabelSolve, Student, option_name
 from ..data.streams import stream
 
 # %% auto #0
-__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'HIGH_TEMPERATURES', 'FINAL_CURVES', 'TRIALS', 'longest_training',
-           'stopping_points', 'temperatures', 'search', 'choose_labels', 'steps_on_labels', 'trial_steps',
-           'trial_score', 'teacher_network', 'plan_experts', 'ExpertSelection', 'describe_data', 'views_of',
-           'select_expert_labels', 'cached']
+__all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'HIGH_TEMPERATURES', 'TRIALS', 'stopping_points', 'temperatures', 'search',
+           'choose_labels', 'trial_steps', 'trial_score', 'teacher_network', 'plan_experts', 'ExpertSelection',
+           'describe_data', 'views_of', 'select_expert_labels', 'cached']
 
-# %% ../../nbs/methods/06_expert_selection.ipynb #69e31a67
+# %% ../../nbs/methods/06_expert_selection.ipynb #93a61bf6
 from .checkpoint import Checkpoint, open_checkpoint
 from .experts import ExpertTrajectory, expert_logits, log_spaced, trajectory_labels
 from ..networks.network import Network
 from ..task import LoadedTask, network_for
-from ..training.evaluation import ImageSet, best_steps, candidate_steps, mean_validation_curve
-from ..training.heads import Head
+from ..training.evaluation import best_steps, candidate_steps, mean_validation_curve
 from ..training.training_set import TrainingSet, images_seen
 from ..utils import InputError
 
-# %% ../../nbs/methods/06_expert_selection.ipynb #7adcf913
+# %% ../../nbs/methods/06_expert_selection.ipynb #8ea7cf4b
 STOPPING_POINTS = 8  # checkpoints to choose from
 
 
-def longest_training(expert: Expert, task: LoadedTask) -> int:
-    "Iterations of an expert's training, five epochs and at least 1500 by default. Raises `InputError` for a stop behind its end."
+def stopping_points(expert: Expert, task: LoadedTask) -> list[int]:
+    "Iterations of checkpoints: the one that is asked for, or `STOPPING_POINTS`. Raises `InputError` for a stop behind the end."
     default = max(5 * -(-len(task.split.train) // expert.batch_size), 1500)
     longest = expert.max_iterations or expert.iterations or default
     if expert.iterations and expert.iterations > longest:
         raise InputError(f"--expert-iterations {expert.iterations}: must be 1 to {longest}, the iterations there are")
-    return longest
-
-
-def stopping_points(
-    expert: Expert,
-    longest: int,  # iterations of an expert's training
-) -> list[int]:
-    "Iterations of an expert's checkpoints: the one that is asked for, or `STOPPING_POINTS`."
     return [expert.iterations] if expert.iterations else log_spaced(min(10, longest), longest, STOPPING_POINTS)
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #ca455d43
@@ -99,24 +89,7 @@ def choose_labels(
 
         return search(score_of, points, tried, expert.choice == "joint")
 
-# %% ../../nbs/methods/06_expert_selection.ipynb #ee835596
-FINAL_CURVES = 3  # students for the labels that are chosen
-
-
-def steps_on_labels(
-    data: TrainingSet,
-    head: Head,  # of the students
-    validation: ImageSet,
-    seed: int,  # of the students
-    optimizer: Any = "adam",
-    models: int = FINAL_CURVES,
-    candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
-    progress: bool = False,
-) -> tuple[int, float]:  # steps and validation accuracy in per cent
-    "The number of steps after which fresh students are best on the validation part."
-    return best_steps(mean_validation_curve(head, optimizer, data, validation, seed, models, candidates, progress))
-
-# %% ../../nbs/methods/06_expert_selection.ipynb #25153c55
+# %% ../../nbs/methods/06_expert_selection.ipynb #9050a34d
 TRIALS = 2  # students that a candidate meets
 
 
@@ -133,11 +106,12 @@ def trial_score(task: LoadedTask, student: Student, seed: int) -> Callable[[Tens
     def score(labels: Tensor) -> float:
         data = TrainingSet(task.base_images, labels.to(task.device), task.inner_batch).for_student(student)
         steps = [data.cosine_steps] if data.cosine_steps else trial_steps(len(labels))
-        return steps_on_labels(data, students, task.validation, trials, student.optimizer, TRIALS, steps)[1]
+        curve = mean_validation_curve(students, student.optimizer, data, task.validation, trials, TRIALS, steps)
+        return best_steps(curve)[1]
 
     return score
 
-# %% ../../nbs/methods/06_expert_selection.ipynb #af504e71
+# %% ../../nbs/methods/06_expert_selection.ipynb #4b270b51
 def teacher_network(expert: Expert | LabelSolve, task: LoadedTask) -> Network:
     "The network of the experts, or of the features. Raises `InputError`."
     if expert.network in (None, task.network.name, task.config.network):
@@ -156,7 +130,7 @@ def plan_experts(expert: Expert, task: LoadedTask) -> tuple[Network, list[int]]:
         raise InputError(f"--expert-views {expert.views}: students see images as they are; expected --augment shift or another")
     if expert.top_k is not None and expert.top_k > task.classes:
         raise InputError(f"--expert-top-k {expert.top_k}: must be 0 to {task.classes}, the number of classes")
-    return teacher_network(expert, task), stopping_points(expert, longest_training(expert, task))
+    return teacher_network(expert, task), stopping_points(expert, task)
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #f94fc23b
 class ExpertSelection(NamedTuple):

@@ -20,16 +20,15 @@ __all__ = ['BatchIndices', 'epoch_indices', 'make_batch', 'Best', 'Progress', 'n
            'students_of', 'Event', 'validate', 'validation_cost', 'epochs_between_validations', 'Interrupted', 'learn',
            'take']
 
-# %% ../../nbs/methods/12_loop.ipynb #e97ce2cb
+# %% ../../nbs/methods/12_loop.ipynb #bc9b95e4
 from ..config import Schedule, method_name
 from ..data.streams import generator, random_layers, stream
 from .checkpoint import Checkpoint
 from .cuda_graph import CudaGraphStep
 from .distiller import Batch, Distiller, State, TrainState
-from .expert_selection import steps_on_labels
 from .trees import map_tensors, named_tensors, to_device
 from ..task import LoadedTask
-from ..training.evaluation import candidate_steps, choose_steps
+from ..training.evaluation import best_steps, candidate_steps, mean_validation_curve, validation_curve
 from ..training.heads import Head
 from ..training.trainer import Trainer, choose_optimizer, train
 from ..training.training_set import AUGMENTATIONS, TrainingSet, minibatches
@@ -181,7 +180,7 @@ def students_of(task: LoadedTask, distiller: Distiller) -> tuple[Head, Any]:  # 
     student = distiller.student
     return task.student_head(student.head, distiller.computation, student.loss), student.optimizer
 
-# %% ../../nbs/methods/12_loop.ipynb #0794e875
+# %% ../../nbs/methods/12_loop.ipynb #52b812d9
 def _validate_student(
     task: LoadedTask, distiller: Distiller, seed: int, data: TrainingSet, progress: Progress
 ) -> tuple[int, float]:  # training steps, and accuracy in per cent
@@ -194,7 +193,7 @@ def _validate_student(
     steps = task.student.steps or count or distiller.resets.training_steps(progress.state.resets)
     if not steps:  # T_i is not known before the first iteration
         candidates = distiller.most_steps and candidate_steps(task.count, distiller.most_steps)
-        return choose_steps(student, data, task.validation, begins, show_progress=False, candidates=candidates)
+        return best_steps(validation_curve(student, data, task.validation, begins, False, candidates))
     with random_layers(seed, "validation", iteration):
         train(student, data, steps, generator(seed, "validation batches", iteration))
     return steps, task.validation.accuracy(student)
@@ -313,7 +312,7 @@ def learn(
             raise Interrupted(progress) from stop
     return progress
 
-# %% ../../nbs/methods/12_loop.ipynb #8f260b7e
+# %% ../../nbs/methods/12_loop.ipynb #44d2693e
 def take(
     task: LoadedTask,
     distiller: Distiller,
@@ -325,8 +324,8 @@ def take(
     data, (head, optimizer) = distiller.training_set(params).for_student(distiller.student), students_of(task, distiller)
     check_labels(task, data.labels)
     candidates = [task.student.steps] if task.student.steps else None
-    given = head, task.validation, stream(seed, "students of the choice"), optimizer
-    steps, accuracy = steps_on_labels(data, *given, candidates=candidates, progress=task.context.progress)
+    own, how = stream(seed, "students of the choice"), {"candidates": candidates, "show_progress": task.context.progress}
+    steps, accuracy = best_steps(mean_validation_curve(head, optimizer, data, task.validation, own, **how))
     if callback:
         callback(Event(0, accuracy, data.labels.cpu()))
     iteration = distiller.found.get("stopping point", 0)

@@ -75,7 +75,7 @@ def run_experts(spec: Spec, place: Workspace) -> dict[str, Any]:
         "classes": task.base.labels.tolist(),
     }
 
-# %% ../../nbs/reproduce/03_studies.ipynb #754024fc
+# %% ../../nbs/reproduce/03_studies.ipynb #0a2c859e
 import json
 
 import torch
@@ -85,13 +85,12 @@ from tqdm.auto import tqdm
 from ..config import settings_from_json
 from ..data.base import inner_batch_size
 from ..data.datasets import split
-from ..methods.expert_selection import steps_on_labels
 from ..methods.experts import load_trajectory
 from .experiments import DISTILL, Experiment, needed_labels, summary
 from .recipes import AUGMENTATIONS, AugmentingHead, Recipe, choose_images, make_labels, variants_of
 from .records import write_json
 from ..task import image_set
-from ..training.evaluation import ImageSet, check_candidates, evaluate_students
+from ..training.evaluation import ImageSet, best_steps, check_candidates, evaluate_students, mean_validation_curve
 from ..training.heads import LinearHead
 from ..training.trainer import Trainer
 from ..training.training_set import TrainingSet
@@ -125,15 +124,15 @@ class Lesson(NamedTuple):
         augment, common = AUGMENTATIONS[self.augmentation], (self.task.network, self.task.device)
         return AugmentingHead(*common, augment) if augment else LinearHead(*common)
 
-# %% ../../nbs/reproduce/03_studies.ipynb #d64f887b
+# %% ../../nbs/reproduce/03_studies.ipynb #9e5d2d86
 def choose_steps_for(
     lesson: Lesson,
     protocol: Protocol,
     seed: int,
 ) -> tuple[int, float]:  # steps and validation accuracy in per cent
     "The number of steps with the best mean validation accuracy."
-    models, steps = protocol.validation_models, protocol.candidate_steps
-    return steps_on_labels(lesson.data, lesson.head, lesson.task.validation, seed, "adam", models, steps)
+    how = lesson.data, lesson.task.validation, seed, protocol.validation_models, protocol.candidate_steps
+    return best_steps(mean_validation_curve(lesson.head, "adam", *how))
 
 # %% ../../nbs/reproduce/03_studies.ipynb #ea3eb1e8
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ from .training_set import TrainingSet, minibatches
 from ..utils import InputError
 
 # %% auto #0
-__all__ = ['ImageSet', 'mean_and_std', 'Evaluation', 'workers', 'fresh_trainer', 'evaluate_students', 'candidate_steps',
-           'check_candidates', 'validation_curve', 'best_steps', 'choose_steps', 'mean_validation_curve']
+__all__ = ['FINAL_CURVES', 'ImageSet', 'mean_and_std', 'Evaluation', 'workers', 'fresh_trainer', 'evaluate_students',
+           'candidate_steps', 'check_candidates', 'validation_curve', 'best_steps', 'mean_validation_curve']
 
 # %% ../../nbs/training/04_evaluation.ipynb #4cba3227
 def _accuracies(
@@ -215,26 +215,17 @@ def best_steps(
     best = max(curve, key=curve.get)
     return best, curve[best]
 
-# %% ../../nbs/training/04_evaluation.ipynb #2dea8e5a
-def choose_steps(
-    trainer: Trainer,
-    data: TrainingSet,
-    validation: ImageSet,
-    seed: int,
-    show_progress: bool = True,
-    candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
-) -> tuple[int, float]:  # steps and validation accuracy in per cent
-    "The number of training steps with the best validation accuracy along one training run. Raises `InputError`."
-    return best_steps(validation_curve(trainer, data, validation, seed, show_progress, candidates))
+# %% ../../nbs/training/04_evaluation.ipynb #4cb8451e
+FINAL_CURVES = 3  # students for labels that are learned or chosen
 
-# %% ../../nbs/training/04_evaluation.ipynb #319271e3
+
 def mean_validation_curve(
     head: Head,
     optimizer: str | MakeOptimizer,
     data: TrainingSet,
     validation: ImageSet,
     seed: int,
-    models: int = 3,
+    models: int = FINAL_CURVES,
     candidates: list[int] | None = None,  # numbers of steps, rising; None: `candidate_steps`
     show_progress: bool = False,
 ) -> dict[int, float]:  # steps -> per cent
