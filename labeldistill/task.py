@@ -18,10 +18,10 @@ __all__ = ['OUTER_BATCH', 'open_dataset', 'check_same_shape', 'shorten', 'image_
            'network_for', 'RunContext', 'LoadedTask', 'base_pool', 'load_task', 'resolve_schedule',
            'learning_computation', 'testing_computation']
 
-# %% ../nbs/core/02_task.ipynb #8a211bbc
+# %% ../nbs/core/02_task.ipynb #3a35bde5
 from .config import Compute, Method, Ridge, Schedule, Student, Task, method_name, option_name
 from .data.base import BaseSet, check_count, inner_batch_size
-from .data.catalog import as_dataset
+from .data.catalog import load
 from .data.datasets import Dataset, Normalisation, Split, normalisation, split
 from .networks.compute import PLAIN, Computation, cache_fault, choose_computation, disable_malloc_trim, select_device
 from .networks.network import Network, make_network
@@ -31,7 +31,7 @@ from .training.search import select_rows
 from .training.selection import Goal, Pool
 from .utils import InputError
 
-# %% ../nbs/core/02_task.ipynb #885788c0
+# %% ../nbs/core/02_task.ipynb #bcf8cd3a
 def open_dataset(
     option: str,  # "target" or "source", for messages
     dataset: Any,  # as in `Task`
@@ -39,7 +39,7 @@ def open_dataset(
 ) -> Dataset:
     "A data set by name or path, or from memory. Raises `InputError`."
     try:
-        return as_dataset(dataset, image_size=task.image_size, channels=task.channels, root=task.data_root)
+        return load(dataset, task.data_root, task.image_size, task.channels)
     except InputError as error:
         raise (error if str(error).startswith("--") else InputError(f"--{option}: {error}")) from error
 

@@ -85,26 +85,27 @@ def clear_stale(folder: Path) -> None:
             if not _is_running(number) if here else time.time() - part.stat().st_mtime > 86_400:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
-# %% ../nbs/core/00_utils.ipynb #1d06e2e6
+# %% ../nbs/core/00_utils.ipynb #76b603b7
 @contextmanager
 def replacing(
-    path: Path,  # final path
+    path: Path,  # final path of a file, or of a new folder
 ) -> Iterator[Path]:
     "A temporary path that is renamed to `path` if the block succeeds and removed if it fails. Raises `InputError`."
     part = temporary_name(path)
     try:
         clear_stale(path.parent)
         yield part
-        mask = os.umask(0)  # POSIX tells the mask only when it is set
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())  # a network disk says only here that it is full
+        if part.is_file():
+            mask = os.umask(0)  # POSIX tells the mask only when it is set
+            os.umask(mask)
+            part.chmod(0o666 & ~mask)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())  # a network disk says only here that it is full
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror or error})") from error
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
 
 # %% ../nbs/core/00_utils.ipynb #ed94167a
 def check_writable(

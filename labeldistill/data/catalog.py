@@ -19,7 +19,7 @@ from .known import KNOWN
 from ..utils import InputError, enough_memory
 
 # %% auto #0
-__all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load', 'as_dataset']
+__all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load']
 
 # %% ../../nbs/data/06_catalog.ipynb #25488243
 def find_root(
@@ -81,37 +81,25 @@ def _read_path(name: str | Path, root: Path, image_size: int | None) -> Dataset:
     expected = f"{', '.join(KNOWN)}, or the path of your own: a folder of class folders or an .npz file"
     raise InputError(f"{problem}; expected {expected}")
 
-# %% ../../nbs/data/06_catalog.ipynb #bdfeed11
-@enough_memory()
-def load(
-    name: str | Path,  # known name, folder of class folders, or .npz file
-    root: str | Path | None = None,  # folder of downloaded data, see `find_root`
-    image_size: int | None = None,  # resize to this many pixels a side; None leaves images as they are
-    channels: int | None = None,  # 1 for grey, 3 for colour; None leaves images as they are
-) -> Dataset:
-    "A data set by name or path. Raises `InputError`."
-    check_choices(image_size, channels)
-    if not str(name).strip():
-        raise InputError("a data set without a name; expected a known name or a path")
-    root, known = find_root(root), KNOWN.get(str(name))
-    return _convert(known.read(str(name), root) if known else _read_path(name, root, image_size), image_size, channels)
-
-# %% ../../nbs/data/06_catalog.ipynb #3d9edbfd
+# %% ../../nbs/data/06_catalog.ipynb #0818d5f5
 IN_MEMORY = "in memory"
 
 
-def as_dataset(
+@enough_memory()
+def load(
     source: object,  # known name, path, `Dataset`, (images, labels) as arrays or tensors, or torch Dataset of (image, int)
-    *,
+    root: str | Path | None = None,  # folder of downloaded data, see `find_root`
     image_size: int | None = None,  # resize to this many pixels a side; None leaves images as they are
     channels: int | None = None,  # 1 for grey, 3 for colour; None leaves images as they are
-    root: str | Path | None = None,  # folder of downloaded data, see `find_root`
 ) -> Dataset:
-    "A checked data set from anything that holds one. Raises `InputError`."
-    if isinstance(source, str | Path):
-        return load(source, root, image_size, channels)
+    "A checked data set by name, by path, or from anything that holds one. Raises `InputError`."
     check_choices(image_size, channels)
     if isinstance(source, Dataset):
         return _convert(check(source, square=not image_size), image_size, channels)
-    dataset = _convert(read_memory(source, image_size), image_size, channels)
-    return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")
+    if not isinstance(source, str | Path):
+        dataset = _convert(read_memory(source, image_size), image_size, channels)
+        return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")
+    if not str(source).strip():
+        raise InputError("a data set without a name; expected a known name or a path")
+    root, known = find_root(root), KNOWN.get(str(source))
+    return _convert(known.read(str(source), root) if known else _read_path(source, root, image_size), image_size, channels)
