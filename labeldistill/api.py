@@ -246,12 +246,12 @@ def distill(
         raise
     return as_artifact(loaded, distiller, seed, run.best, run)
 
-# %% ../nbs/core/05_api.ipynb #7c420a5d
+# %% ../nbs/core/05_api.ipynb #10098bfd
 from .data.datasets import Dataset, normalisation, split
 from .networks.network import Network
 from .networks.zoo import NETWORKS
 from .task import image_set, network_for, open_dataset, prepare_device, target_classes, testing_computation
-from .training.evaluation import Evaluation, ImageSet, choose_steps, evaluate_students
+from .training.evaluation import Evaluation, ImageSet, best_steps, evaluate_students, validation_curve
 from .training.heads import make_head
 from .training.real_data import train_epochs
 from .training.training_set import are_probabilities, smoothed_labels
@@ -325,11 +325,11 @@ def _test_network(labels: DistilledDataset, dataset: Dataset, network: Any, last
         remark = " (which the labels were made with; others go with --network)" if network is last_layer is None else ""
         raise InputError(f"{error}{remark}") from error
 
-# %% ../nbs/core/05_api.ipynb #28244a0b
+# %% ../nbs/core/05_api.ipynb #7bd7fec9
 def _choose_steps(head: Any, optimizer: MakeOptimizer, data: TrainingSet, validation: ImageSet, seed: int, progress: bool) -> int:
     "The number of training steps with the best validation accuracy along one training."
     student = Trainer(head, optimizer, stream(seed, "steps network"))
-    return choose_steps(student, data, validation, seed, progress)[0]
+    return best_steps(validation_curve(student, data, validation, seed, progress))[0]
 
 # %% ../nbs/core/05_api.ipynb #2688932b
 @enough_memory()

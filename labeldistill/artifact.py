@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labeldistill.training.evaluation import Evaluation
 
 # %% auto #0
-__all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'HardLabels', 'DistilledDataset',
+__all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'DistilledDataset', 'HardLabels',
            'labels_file', 'load_distilled', 'as_distilled']
 
 # %% ../nbs/core/03_artifact.ipynb #34acdb07
@@ -131,10 +131,10 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
     with replacing(path) as part:
         part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": json.dumps(facts)}))
 
-# %% ../nbs/core/03_artifact.ipynb #6aa924c9
+# %% ../nbs/core/03_artifact.ipynb #e03da4e5
 @dataclass(frozen=True, eq=False, repr=False)
-class _Labels:
-    "Soft labels, the base examples they are for, and how they were made."
+class _Record:
+    "Soft labels, the base examples they are for, how they were made, and how they are used in this process."
 
     labels: Tensor  # (N, C) float32; rows sum to 1, unless "dd" learned them, an expert's largest were kept, or they are real
     rows: Tensor  # (N,) int64, base examples in the source; (0,) where images were learned
@@ -148,12 +148,6 @@ class _Labels:
     student: Student  # how students are trained: for whom the labels were made; steps None: to be chosen on validation
     inner_batch: int  # N_i, examples per training step
     seed: int
-
-# %% ../nbs/core/03_artifact.ipynb #6ca2c9ff
-@dataclass(frozen=True, eq=False, repr=False)
-class _Record(_Labels):
-    "Labels with all else that is known of a run, and how they are used in this process."
-
     validation_accuracy: float | None = None  # per cent, of one student (without an outer loop the mean of three)
     task: dict[str, Any] = field(default_factory=dict)  # fields of the task, as JSON; empty in files of version 0.1
     settings: dict[str, Any] = field(default_factory=dict)  # lengths, precision, what was chosen on the way
@@ -170,9 +164,9 @@ class _Record(_Labels):
     from_file: bool = False  # what it names is data then: nothing is run or opened because a file says so; not saved
     transform: Callable[[Tensor], Any] | None = None  # of an image that is taken out; not saved
 
-# %% ../nbs/core/03_artifact.ipynb #557f6e4e
+# %% ../nbs/core/03_artifact.ipynb #3e910652
 class _Described(_Record):
-    "A record with its facts in words."
+    "A record with its facts in words, and its images."
 
     @property
     def method_name(self) -> str:
@@ -197,10 +191,6 @@ class _Described(_Record):
         facts = f"{self.method_name}, {self.network}{score}{steps}{self.interruption}"
         return f"DistilledDataset({len(self.labels)} {what} for {self.target.name}: {facts})"
 
-# %% ../nbs/core/03_artifact.ipynb #a635a270
-class _Pictured(_Described):
-    "A record with its images."
-
     @cached_property
     def inputs(self) -> Tensor:  # (N, c, h, w) float32
         "The images, normalized as the networks see them. Raises `InputError` as `images` does."
@@ -221,8 +211,8 @@ class _Pictured(_Described):
             raise InputError(f"the labels are damaged: base example {int(self.rows.max())} of {len(source)} in '{source.name}'")
         return source.images[self.rows].to(self.labels.device)
 
-# %% ../nbs/core/03_artifact.ipynb #0f426b5b
-def _find_images(labels: _Pictured, source: Any) -> Tensor:  # (N, c, h, w) uint8
+# %% ../nbs/core/03_artifact.ipynb #b5f5f719
+def _find_images(labels: _Described, source: Any) -> Tensor:  # (N, c, h, w) uint8
     "Base images from a data set that is given. Raises `InputError` if they do not come from there."
     if labels.learned_images is not None:
         raise InputError("--source: these images were learned; they come from no data set")
@@ -247,9 +237,14 @@ class _Indexed(torch.utils.data.Dataset[_Item]):
             return self._example(place)
         return tuple(torch.utils.data.default_collate([self._example(i) for i in place]))
 
-# %% ../nbs/core/03_artifact.ipynb #625af2b9
-class _Examples(_Pictured, _Indexed[tuple[Any, Tensor]]):
-    "A record as a data set of (image, soft label)."
+# %% ../nbs/core/03_artifact.ipynb #d2cd93b3
+def _sharing() -> ModuleType:
+    "The module of other people's formats, imported where one is asked for."
+    return import_module("labeldistill.sharing")
+
+
+class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
+    "Soft labels for base examples, or learned images with labels, with all that is needed to train on them."
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -279,30 +274,6 @@ class _Examples(_Pictured, _Indexed[tuple[Any, Tensor]]):
         tensors = {name: getattr(self, name) for name in ("labels", "base_images", "learned_images")}
         place = select_device(device)
         return replace(self, **{name: x.to(place) for name, x in tensors.items() if x is not None})
-
-# %% ../nbs/core/03_artifact.ipynb #8d066314
-class HardLabels(_Indexed[tuple[Any, int]]):
-    "The images of a distilled data set, each with one class: where its soft label is largest."
-
-    def __init__(self, distilled: _Examples):
-        self.distilled, self.classes = distilled, distilled.classes
-        self.targets: list[int] = distilled.labels.argmax(1).tolist()
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def _example(self, place: int) -> tuple[Any, int]:
-        return self.distilled[place][0], self.targets[place]
-
-# %% ../nbs/core/03_artifact.ipynb #b09c3051
-def _sharing() -> ModuleType:
-    "The module of other people's formats, imported where one is asked for."
-    return import_module("labeldistill.sharing")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class DistilledDataset(_Examples):
-    "Soft labels for base examples, or learned images with labels, with all that is needed to train on them."
 
     def hard(self) -> HardLabels:
         "The same images with hard labels: a data set of (image, int)."
@@ -334,6 +305,20 @@ class DistilledDataset(_Examples):
     def _repr_png_(self) -> bytes | None:
         "What a notebook shows: some images with their labels."
         return _sharing().preview(self)
+
+# %% ../nbs/core/03_artifact.ipynb #c9873fec
+class HardLabels(_Indexed[tuple[Any, int]]):
+    "The images of a distilled data set, each with one class: where its soft label is largest."
+
+    def __init__(self, distilled: DistilledDataset):
+        self.distilled, self.classes = distilled, distilled.classes
+        self.targets: list[int] = distilled.labels.argmax(1).tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def _example(self, place: int) -> tuple[Any, int]:
+        return self.distilled[place][0], self.targets[place]
 
 # %% ../nbs/core/03_artifact.ipynb #21003127
 def _check_tensors(distilled: DistilledDataset) -> None:

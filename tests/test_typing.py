@@ -41,8 +41,8 @@ def test_every_public_name_is_imported_for_type_checkers():
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module.startswith("labeldistill."):
-            found |= {name.asname: node.module.removeprefix("labeldistill.") for name in node.names if name.asname == name.name}
-    assert found == labeldistill.PUBLIC
+            found |= {name.name: node.module.removeprefix("labeldistill.") for name in node.names}
+    assert found == labeldistill.PUBLIC and set(labeldistill.__all__) == {"__version__", *found}
 
 
 @pytest.mark.slow

@@ -6,19 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from labeldistill import analysis
 from labeldistill.analysis import (
-    Assigned,
-    apply_source,
     draw_examples,
     draw_mean_labels,
     draw_reconstructions,
     gradient_variance,
     label_gradient,
     mean_labels,
-    one_layer_label_gradient,
     reconstruct,
     stretch,
     true_class_share,
@@ -29,7 +26,6 @@ from labeldistill.config import Compute, Ridge, Schedule, SecondOrder, Task, Unr
 from labeldistill.data.base import choose_base
 from labeldistill.data.catalog import load
 from labeldistill.methods.loop import epoch_indices, make_batch, start
-from labeldistill.networks.network import make_network
 from labeldistill.training.training_set import smoothed_labels, uniform_labels
 from labeldistill.utils import InputError
 
@@ -175,38 +171,3 @@ def test_the_variance_along_a_run_is_finite_and_repeatable(name):
     assert curve[:, 0].tolist() == [2, 4]
     assert (curve[:, 1] > 0).all() and not curve.isnan().any()
     assert torch.equal(curve, gradient_variance(*ready(METHODS[name]), seed=1, draws=6, show_progress=False))
-
-
-# One layer
-
-
-@given(st.integers(1, 30), st.integers(0, 999), st.floats(0, 1), st.sampled_from([0.0, 1.0]), st.floats(1e-3, 1))
-def test_the_one_layer_formula_is_the_derivative(size, seed, label, target, alpha):
-    theta, base, image = torch.randn(3, size, generator=rng(seed), dtype=torch.float64)
-    label, target = torch.tensor(label).double().requires_grad_(), torch.tensor(target).double()
-    theta.requires_grad_()
-    (step,) = torch.autograd.grad(binary_cross_entropy_with_logits(theta @ base, label), theta, create_graph=True)
-    loss = binary_cross_entropy_with_logits((theta - alpha * step) @ image, target)
-    (exact,) = torch.autograd.grad(loss, label)
-    found = one_layer_label_gradient(theta, base, label, image, target, alpha)
-    assert torch.isclose(found, exact, rtol=1e-9, atol=1e-15)
-
-
-# A source network on the target
-
-
-@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 99))
-def test_a_class_answers_for_itself_modulo_the_number_of_classes(source, target, seed):
-    logits = torch.randn(20, source, generator=rng(seed))
-    assigned = Assigned(nn.Identity(), target)(logits)
-    assert assigned.shape == (20, target)
-    assert torch.equal(assigned.argmax(1), logits.argmax(1) % target)
-
-
-def test_a_network_of_letters_knows_letters_and_not_digits(digits):
-    letters = load("letters")
-    network = make_network("lenet", 1, 28, len(letters.classes))
-    found = apply_source(letters, digits, network, steps=40, models=2)
-    assert found["source"].accuracy_mean > 20
-    assert found["target"].accuracy_mean < 25
-    assert len(found["target"].accuracies) == 2

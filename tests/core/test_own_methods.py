@@ -52,7 +52,8 @@ def test_a_method_of_one_function_makes_labels_that_can_be_tested():
     ],
 )
 def test_labels_that_are_none_are_refused_before_anybody_trains_on_them(labels, message, monkeypatch):
-    monkeypatch.setattr("labeldistill.methods.loop.steps_on_labels", lambda *given, **named: pytest.fail("students were trained"))
+    trained = "labeldistill.methods.loop.mean_validation_curve"
+    monkeypatch.setattr(trained, lambda *given, **named: pytest.fail("students were trained"))
     with pytest.raises(InputError, match=f"method own: {message}"):
         run(labels_of(lambda self, task, seed: labels))
 

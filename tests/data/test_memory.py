@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils import data
 
-from labeldistill.data.catalog import as_dataset, load
+from labeldistill.data.catalog import load
 from labeldistill.data.datasets import Dataset, Normalisation
 from labeldistill.utils import InputError
 
@@ -66,25 +66,25 @@ def test_all_forms_of_the_same_pixels_are_the_same_data_set(tmp_path, make_pixel
     expected = load(same["npz"], image_size=size, channels=channels)
     assert expected.images.shape == (30, channels or depth, size or 16, size or 16)
     for form, source in same.items():
-        found = as_dataset(source, image_size=size, channels=channels)
+        found = load(source, image_size=size, channels=channels)
         assert found.sha256 == expected.sha256, form
         assert found.classes == ("0", "1", "2") and found.images.is_contiguous(), form
-    assert len({as_dataset(source, image_size=size, channels=channels).sha256 for source in in_order.values()}) == 1
+    assert len({load(source, image_size=size, channels=channels).sha256 for source in in_order.values()}) == 1
     assert not list(recwarn)
 
 
 def test_data_in_memory_are_named_after_their_content(make_pixels):
     pixels, labels = make_pixels(30)
-    first = as_dataset((pixels, labels))
+    first = load((pixels, labels))
     assert first.name == f"in memory ({first.sha256[:8]})"
     other = pixels.copy()
     other[0, 0, 0] ^= 1
-    assert as_dataset((other, labels)).name != first.name == as_dataset((torch.from_numpy(pixels), labels)).name
+    assert load((other, labels)).name != first.name == load((torch.from_numpy(pixels), labels)).name
 
 
 def test_a_data_set_keeps_its_own_copy_of_arrays(make_pixels):
     pixels, labels = make_pixels(30)
-    dataset = as_dataset((pixels, labels))
+    dataset = load((pixels, labels))
     before = dataset.images.clone()
     pixels[:], labels[:] = 0, 0
     assert torch.equal(dataset.images, before) and dataset.labels.unique().tolist() == [0, 1, 2]
@@ -93,19 +93,19 @@ def test_a_data_set_keeps_its_own_copy_of_arrays(make_pixels):
 def test_classes_are_named_by_the_attribute_if_there_is_one(make_pixels):
     pixels, labels = make_pixels(30)
     items = [(Image.fromarray(image[..., 0]), int(label)) for image, label in zip(pixels, labels, strict=True)]
-    assert as_dataset(Items(items, classes=["ant", "bee", 3])).classes == ("ant", "bee", "3")
-    assert as_dataset(Items(items, classes=lambda: 3)).classes == ("0", "1", "2")
+    assert load(Items(items, classes=["ant", "bee", 3])).classes == ("ant", "bee", "3")
+    assert load(Items(items, classes=lambda: 3)).classes == ("0", "1", "2")
     with pytest.raises(InputError, match="'in memory': labels from 0 to 2; expected 0"):
-        as_dataset(Items(items, classes=["ant", "bee"]))
+        load(Items(items, classes=["ant", "bee"]))
     with pytest.raises(InputError, match=r"classes without images: \['cat'\]"):
-        as_dataset(Items(items, classes=["ant", "bee", "wasp", "cat"]))
+        load(Items(items, classes=["ant", "bee", "wasp", "cat"]))
 
 
 def test_a_data_set_of_ones_own_keeps_all_it_says(make_dataset):
     constants = Normalisation((0.5,), (0.25,))
     mine = make_dataset(test_size=20, valid_size=12, constants=constants)
-    assert as_dataset(mine) is mine
-    changed = as_dataset(mine, image_size=8, channels=3)
+    assert load(mine) is mine
+    changed = load(mine, image_size=8, channels=3)
     assert (changed.name, changed.test_size, changed.valid_size, changed.classes) == ("bars", 20, 12, mine.classes)
     assert changed.images.shape == (120, 3, 8, 8) and changed.constants == Normalisation((0.5,) * 3, (0.25,) * 3)
 
@@ -114,32 +114,32 @@ def test_oblong_images_are_resized_in_every_form():
     pixels, labels = np.zeros((6, 8, 5), np.uint8), np.arange(6) % 2
     tensor, targets = torch.from_numpy(pixels)[:, None], torch.from_numpy(labels)
     for source in ((pixels, labels), Dataset("mine", tensor, targets, ("a", "b")), data.TensorDataset(tensor, targets)):
-        assert as_dataset(source, image_size=7).images.shape == (6, 1, 7, 7)
+        assert load(source, image_size=7).images.shape == (6, 1, 7, 7)
         with pytest.raises(InputError, match="images are 8 x 5; give --image-size"):
-            as_dataset(source)
+            load(source)
 
 
 def test_items_may_differ_in_size_and_colour_if_they_are_resized():
     items = [(Image.new("L", (5, 6), 7), 0), (Image.new("RGB", (9, 4), (1, 2, 3)), 1), (torch.ones(1, 3, 3), 1)]
-    found = as_dataset(Items(items), image_size=4)
+    found = load(Items(items), image_size=4)
     assert found.images[:, :, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3], [255, 255, 255]]
     with pytest.raises(InputError, match=r"'in memory': images differ in size \(\(3, 3\), ... \(6, 5\)\): give --image-size"):
-        as_dataset(Items(items))
+        load(Items(items))
 
 
 def test_reading_draws_no_random_numbers(make_pixels, random_states):
     pixels, labels = make_pixels(30)
     before = random_states()
-    as_dataset((pixels, labels), image_size=8)
-    as_dataset(data.TensorDataset(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)))
+    load((pixels, labels), image_size=8)
+    load(data.TensorDataset(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)))
     assert random_states() == before
 
 
 def test_names_and_paths_are_loaded_below_the_root_that_is_given(tmp_path, bars_npz):
     (tmp_path / "mine.npz").write_bytes(bars_npz.read_bytes())
-    found = as_dataset("mine.npz", root=tmp_path, channels=3)
+    found = load("mine.npz", root=tmp_path, channels=3)
     assert found.name == "mine.npz" and found.sha256 == load("mine.npz", tmp_path, channels=3).sha256
-    assert as_dataset("digits", image_size=8).images.shape == (1797, 1, 8, 8)
+    assert load("digits", image_size=8).images.shape == (1797, 1, 8, 8)
 
 
 class Endless(data.IterableDataset):
@@ -202,7 +202,7 @@ KINDS = "expected a known name, a path, (images, labels) or a torch Dataset"
 @pytest.mark.parametrize("size", [None, 8])
 def test_everything_else_is_refused_in_one_line(source, message, size):
     with pytest.raises(InputError) as caught:
-        as_dataset(source, image_size=size)
+        load(source, image_size=size)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -213,7 +213,7 @@ MINE = Dataset("mine", torch.tensor(X)[:, None], torch.tensor(Y), ("a", "b", "c"
 @pytest.mark.parametrize("source", ["digits", (X, Y), MINE])
 def test_impossible_sizes_and_channels_are_refused_for_every_form(source, choices, message):
     with pytest.raises(InputError, match=message):
-        as_dataset(source, **choices)
+        load(source, **choices)
 
 
 def test_an_error_in_the_users_own_data_set_is_not_hidden():
@@ -222,4 +222,4 @@ def test_an_error_in_the_users_own_data_set_is_not_hidden():
             raise KeyError("the user's own mistake")
 
     with pytest.raises(KeyError, match="own mistake"):
-        as_dataset(Broken([1, 2]))
+        load(Broken([1, 2]))

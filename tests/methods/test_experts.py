@@ -17,9 +17,7 @@ from labeldistill.methods.expert_selection import (
     STOPPING_POINTS,
     TEMPERATURES,
     choose_labels,
-    longest_training,
     select_expert_labels,
-    steps_on_labels,
     stopping_points,
 )
 from labeldistill.methods.experts import (
@@ -189,19 +187,20 @@ def test_what_is_given_is_not_searched_for_and_the_bar_fills(expert, points, ask
         assert torch.equal(trajectory_labels(made_up(points), point, temperature), scores[1])
 
 
+def points_of(examples, **options):
+    return stopping_points(Expert(**options), SimpleNamespace(split=SimpleNamespace(train=range(examples))))
+
+
 def test_stopping_points_are_what_is_asked_for_or_spaced_evenly_by_factors():
-    assert stopping_points(Expert(iterations=37), 100) == [37]
-    assert stopping_points(Expert(), 4) == [4]
-    points = stopping_points(Expert(), 1955)
+    assert points_of(100, iterations=37) == [37]
+    assert points_of(100, max_iterations=4) == [4]
+    points = points_of(100, max_iterations=1955)
     assert len(points) == STOPPING_POINTS and (points[0], points[-1]) == (10, 1955)
 
 
 def test_experts_train_for_five_epochs_and_at_least_1500_iterations():
-    def longest(examples, **options):
-        return longest_training(Expert(**options), SimpleNamespace(split=SimpleNamespace(train=range(examples))))
-
-    assert [longest(examples) for examples in (84, 38_400, 50_000)] == [1500, 1500, 5 * 391]
-    assert longest(50_000, batch_size=1024) == 1500 and longest(84, max_iterations=40) == 40 and longest(84, iterations=7) == 7
+    assert [points_of(examples)[-1] for examples in (84, 38_400, 50_000)] == [1500, 1500, 5 * 391]
+    assert points_of(50_000, batch_size=1024)[-1] == 1500 and points_of(84, max_iterations=40)[-1] == 40
 
 
 def test_a_mean_curve_is_the_mean_of_curves_and_the_first_of_equals_is_best(task):
@@ -259,7 +258,7 @@ def test_the_artifact_says_what_was_asked_for_and_what_was_chosen(labels_of_expe
     method, settings = labels_of_experts.method["expert"], labels_of_experts.settings
     assert method["iterations"] is method["temperature"] is method["top_k"] is None
     assert (method["ensemble"], method["max_iterations"]) == (2, 30)
-    assert settings["stopping point"] in stopping_points(Expert(), 30) and settings["temperature"] in TEMPERATURES
+    assert settings["stopping point"] in points_of(0, max_iterations=30) and settings["temperature"] in TEMPERATURES
     assert len(settings["expert accuracies"]) == 2
 
 
@@ -337,5 +336,5 @@ def test_experts_whose_logits_become_nan_are_reported(task):
 def test_students_with_a_ridge_head_choose_too(task):
     found = select_expert_labels(Expert(iterations=20, temperature=1.0), task, 0, Student("ridge", "adam"))
     data = TrainingSet(task.base_images, found.labels, task.inner_batch)
-    steps, accuracy = steps_on_labels(data, RidgeHead(task.network), task.validation, 0)
+    steps, accuracy = best_steps(mean_validation_curve(RidgeHead(task.network), "adam", data, task.validation, 0))
     assert steps in (10, 30, 60) and accuracy > 50 and found.iterations == 20

@@ -373,13 +373,13 @@ def test_a_checkpoint_asks_for_the_settings_of_the_experts_not_for_what_came_of_
 
 
 def test_experts_labels_for_students_by_sgd_are_chosen_by_students_by_sgd(bars, monkeypatch):
-    seen, steps_on_labels = [], expert_selection.steps_on_labels
+    seen, mean_validation_curve = [], expert_selection.mean_validation_curve
 
-    def watched(data, head, validation, seed, optimizer, *arguments):
+    def watched(head, optimizer, *arguments):
         seen.append(optimizer)
-        return steps_on_labels(data, head, validation, seed, optimizer, *arguments)
+        return mean_validation_curve(head, optimizer, *arguments)
 
-    monkeypatch.setattr(expert_selection, "steps_on_labels", watched)
+    monkeypatch.setattr(expert_selection, "mean_validation_curve", watched)
     learned = quick(bars, init=Expert(iterations=10), inner_optimizer="sgd")
     assert set(seen) == {"sgd"} and learned.student.optimizer == "sgd"
 

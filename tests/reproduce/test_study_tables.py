@@ -217,7 +217,7 @@ def test_the_budget_of_small_runs_pays_for_every_way_elsewhere(classes, validati
     labels = torch.arange(classes).repeat_interleave(20)
     images = torch.arange(len(labels), dtype=torch.int32).view(torch.uint8).view(-1, 1, 2, 2).repeat(1, 1, 14, 14)  # no two alike
     data = Dataset("made up", images, labels, tuple(map(str, range(classes))))
-    monkeypatch.setattr("labeldistill.task.as_dataset", lambda *given, **named: data)
+    monkeypatch.setattr("labeldistill.task.load", lambda *given, **named: data)
     for run in exhibit_runs("tableA1", "smoke", Setting("made up", "lenet", classes)).values():
         if {"expert", "unrolled"} & run.spec["method"].keys():
             assert iterations_of(run, validation, monkeypatch) >= 3
