@@ -75,7 +75,7 @@ def canary_set(
     "The canaries as the test part of a data set."
     images = target.images[rows]
     twice = {"images": torch.cat([images, images]), "labels": torch.cat([wrong, wrong])}  # no part of a data set may be empty
-    return replace(target, name="canaries", test_size=len(rows), raw=None, **twice)
+    return replace(target, name="canaries", test_size=len(rows), valid_size=None, raw=None, **twice)
 
 # %% ../../nbs/reproduce/13_cards.ipynb #a0354227
 OTHERS = [{"network": "alexnet"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}]
