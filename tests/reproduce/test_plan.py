@@ -238,14 +238,18 @@ def test_failures_share_a_line_with_their_reason(tmp_path):
     made.outcomes[runs[4]] = Outcome(runs[4], "done")
     assert str(made.summary).splitlines() == [
         "5 runs: 4 failed, 1 done",
-        f"failed: {runs[0].name} and 3 more: exit status 1: no space ({runs[0].folder(tmp_path) / 'log.txt'})",
+        f"failed: {runs[0].name} and 3 more: exit status 1: no space",
     ]
+    runs[0].folder(tmp_path).mkdir(parents=True)
+    (runs[0].folder(tmp_path) / "log.txt").touch()  # a run without its data has none
+    assert str(made.summary).endswith(f"no space ({runs[0].folder(tmp_path) / 'log.txt'})")
     assert made.summary.status == 1
     made.note([runs[4]])
     render.write_html(tmp_path / "smoke" / "report", {}, tmp_path, "smoke")
     page = (tmp_path / "smoke" / "report" / "index.html").read_text()
     assert page.index("exit status 1: no space") < page.index("When a number counts as reproduced")
-    assert f'href="../{runs[0].name}/log.txt"' in page and "and 1 more" in page and runs[3].name not in page
+    assert f'href="../{runs[0].name}/log.txt"' in page and f'href="../{runs[1].name}' not in page
+    assert runs[1].name in page and "and 1 more" in page and runs[3].name not in page
 
 
 def test_planned_numbers_are_pending_in_a_report_and_not_run_in_git(tmp_path):
