@@ -636,8 +636,8 @@ class Summary(NamedTuple):
         lines, well = [f"{len(states)} runs: {counts or 'nothing to do'}"], ("done", "kept", "failed")
         lines += [": ".join(filter(None, [state, run.name, why])) for run, state, why in self.outcomes if state not in well]
         for why, (run, *more) in self.failures.items():
-            also = f" and {len(more)} more" if more else ""
-            lines.append(f"failed: {run.name}{also}: {why} ({run.folder(self.results) / 'log.txt'})")
+            also, file = f" and {len(more)} more" if more else "", run.folder(self.results) / "log.txt"
+            lines.append(f"failed: {run.name}{also}: {why}" + (f" ({file})" if file.exists() else ""))
         return "\n".join(lines)
 
 # %% ../../nbs/reproduce/09_executor.ipynb #c71191bd

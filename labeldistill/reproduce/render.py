@@ -370,10 +370,11 @@ def write_html(
 ) -> list[Finding]:
     "Write a page for each notebook, and `index.html`; the findings that this counts."
     findings, template = [] if setting else compare(results, scale), TEMPLATES.get_template("report.html")
-    plan, logs = read_plan(results, scale), quote(Path(os.path.relpath(results / scale, folder)).as_posix())
+    plan, there = read_plan(results, scale), quote(Path(os.path.relpath(results / scale, folder)).as_posix())
+    failed = [run for runs in plan["failed"].values() for run in runs if (results / scale / run / "log.txt").exists()]
     findings = with_pending(findings, plan["pending"])
     words = {"scale": scale, "warning": WARNINGS[scale], "spreads": spreads(results, scale), "findings": findings}
-    words |= {"failed": plan["failed"], "logs": logs}
+    words |= {"failed": plan["failed"], "logs": {run: f"{there}/{run}/log.txt" for run in failed}}
     words |= {"notebooks": notebooks, "names": names_at(setting), "exhibits": EXHIBITS, "setting": setting}
     for name, body in {"index": "", **{name: as_html(notebook) for name, notebook in notebooks.items()}}.items():
         with replacing(folder / f"{name}.html") as part:
