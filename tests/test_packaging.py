@@ -206,7 +206,7 @@ def test_only_required_packages_are_imported(repository, settings):
     required = {requirement(text)[0] for text in settings["requirements"].split()}
     required = {{"scikit-learn": "sklearn"}.get(name, name) for name in required} | {"PIL"}  # torchvision requires Pillow
     # of `reproduce`, and what these require
-    extra = {"papermill", "ipykernel", "nbclient", "nbconvert", "jinja2", "nbformat", "IPython", "snakemake"}
+    extra = {"papermill", "ipykernel", "nbclient", "nbconvert", "jinja2", "nbformat", "IPython", "rocrate", "snakemake"}
     for file in (repository / "labeldistill").rglob("*.py"):
         allowed = required | (extra if file.parent.name == "reproduce" else set())
         assert set(imported(file)) - set(sys.stdlib_module_names) - {"labeldistill"} <= allowed, file.name

@@ -46,8 +46,6 @@ STREAMS = {  # purpose: seed of its stream where the run's seed is 1234
     ("set", 0): 6420704198354707073,
     ("solve batches", 0): 8515536697264496056,
     ("solve network", 0): 6348588535633731092,
-    ("source batches", 0): 3203314043476080523,
-    ("source network", 0): 4756603461756536957,
     ("split",): 3129772183532389555,
     ("start labels",): 8293434863039453843,
     ("steps network",): 7346163855282611613,
