@@ -91,7 +91,7 @@ def image_set(answers, labels):
 def test_accuracies_are_the_share_of_right_answers_and_the_mean_of_those_of_the_classes(pairs):
     answers, labels = zip(*pairs, strict=True)
     asked = image_set(answers, labels)
-    plain, balanced = asked.accuracies(Answers(), batch=7)
+    plain, balanced = asked.accuracies(Answers())
     right = [a == b for a, b in pairs]
     of_class = [[r for r, b in zip(right, labels, strict=True) if b == c] for c in set(labels)]
     assert plain == asked.accuracy(Answers()) == pytest.approx(100 * sum(right) / len(right))

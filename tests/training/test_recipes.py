@@ -44,15 +44,16 @@ def rng(seed=3):
 # Images
 
 
-@pytest.mark.parametrize(("channels", "most"), [(1, 2), (3, 4)])
-def test_a_shift_moves_every_image_by_itself_and_repeats_its_border(channels, most):
-    images = torch.arange(12.0 * 12 * channels).view(1, channels, 12, 12).repeat(200, 1, 1, 1)
+@pytest.mark.parametrize(("channels", "size", "most"), [(1, 28, 2), (1, 32, 2), (1, 8, 1), (3, 32, 4), (3, 8, 1)])
+def test_a_shift_moves_every_image_by_itself_and_repeats_its_border(channels, size, most):
+    images = torch.arange(float(size * size * channels)).view(1, channels, size, size).repeat(200, 1, 1, 1)
     moved = shift(images, torch.rand(200, 2, generator=rng()))
-    middle = moved[:, 0, 6, 6] - images[0, 0, 6, 6]
-    down, right = (middle / 12).round(), middle - 12 * (middle / 12).round()
+    middle = moved[:, 0, size // 2, size // 2] - images[0, 0, size // 2, size // 2]
+    down = (middle / size).round()
+    right = middle - size * down
     assert {*down.tolist()} == {*right.tolist()} == {float(x) for x in range(-most, most + 1)}
     for image, by in zip(moved, torch.stack([down, right], 1).long().tolist(), strict=True):
-        rows, columns = ((torch.arange(12) + step).clamp(0, 11) for step in by)
+        rows, columns = ((torch.arange(size) + step).clamp(0, size - 1) for step in by)
         assert torch.equal(image, images[0][:, rows][:, :, columns])
 
 
