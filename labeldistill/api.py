@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill', 'evaluate', 'true_labels', 'FullEvaluation',
-           'train_full', 'show', 'datasets']
+__all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill_loaded', 'distill', 'evaluate', 'true_labels',
+           'FullEvaluation', 'train_full', 'show', 'datasets']
 
 # %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
@@ -39,7 +39,7 @@ from labeldistill.config import (
 )
 from .data.base import BaseSet
 from .data.streams import stream
-from .methods.checkpoint import RUN_FILES, open_checkpoint, saved_description
+from .methods.checkpoint import RUN_FILES, Checkpoint, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
 from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take
@@ -88,7 +88,7 @@ def _words(task: LoadedTask) -> dict[str, Any]:
     return {name: value for name, value in to_json(task.config).items() if name not in elsewhere}
 
 
-def _search_checkpoint(task: LoadedTask, seed: int) -> Any:
+def _search_checkpoint(task: LoadedTask, seed: int) -> Checkpoint | None:
     "Where a run keeps the base examples that it searches, if it does both. Raises `InputError`."
     if task.config.selection != "searched" or not task.context.folder:
         return None
@@ -198,6 +198,25 @@ def as_artifact(
         facts["fixed_init"] = network_seed(seed)
     return _collect(task, to_json(task.method), data, _recipe(task, distiller, data, int(best.steps)), seed, **facts)
 
+# %% ../nbs/core/05_api.ipynb #631e02cd
+def distill_loaded(
+    task: LoadedTask,
+    distiller: Distiller,
+    seed: int,
+    saved: Checkpoint | None = None,
+    callback: Callable[[Event], Any] | None = None,  # called at each validation
+) -> DistilledDataset:
+    "Labels by a method that is built for its task. Raises `InputError`, and `Interrupted` with the best labels so far."
+    if distiller.step is None:
+        return as_artifact(task, distiller, seed, take(task, distiller, seed, callback))
+    try:
+        run = learn(task, distiller, seed, saved, callback)
+    except Interrupted as stop:
+        if stop.progress.best.accuracy >= 0:
+            stop.labels = as_artifact(task, distiller, seed, stop.progress.best, stop.progress)
+        raise
+    return as_artifact(task, distiller, seed, run.best, run)
+
 # %% ../nbs/core/05_api.ipynb #34d149f9
 @enough_memory()
 def distill(
@@ -236,15 +255,7 @@ def distill(
     saved = open_checkpoint(context, describe_run(loaded, seed))
     if saved:
         saved.check()  # before experts train for another run's checkpoint
-    if distiller.step is None:
-        return as_artifact(loaded, distiller, seed, take(loaded, distiller, seed, callback))
-    try:
-        run = learn(loaded, distiller, seed, saved, callback)
-    except Interrupted as stop:
-        if stop.progress.best.accuracy >= 0:
-            stop.labels = as_artifact(loaded, distiller, seed, stop.progress.best, stop.progress)
-        raise
-    return as_artifact(loaded, distiller, seed, run.best, run)
+    return distill_loaded(loaded, distiller, seed, saved, callback)
 
 # %% ../nbs/core/05_api.ipynb #10098bfd
 from .data.datasets import Dataset, normalisation, split

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labeldistill.training.evaluation import Evaluation
 
 # %% auto #0
-__all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'DistilledDataset', 'HardLabels',
+__all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'HardLabels', 'DistilledDataset',
            'labels_file', 'load_distilled', 'as_distilled']
 
 # %% ../nbs/core/03_artifact.ipynb #34acdb07
@@ -237,7 +237,20 @@ class _Indexed(torch.utils.data.Dataset[_Item]):
             return self._example(place)
         return tuple(torch.utils.data.default_collate([self._example(i) for i in place]))
 
-# %% ../nbs/core/03_artifact.ipynb #d2cd93b3
+# %% ../nbs/core/03_artifact.ipynb #d3dcb1ea
+class HardLabels(_Indexed[tuple[Any, int]]):
+    "The images of a distilled data set, each with one class: where its soft label is largest."
+
+    def __init__(self, examples: _Indexed[tuple[Any, Tensor]], targets: list[int], classes: tuple[str, ...]):
+        self.examples, self.targets, self.classes = examples, targets, classes
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def _example(self, place: int) -> tuple[Any, int]:
+        return self.examples[place][0], self.targets[place]
+
+# %% ../nbs/core/03_artifact.ipynb #45eb55e9
 def _sharing() -> ModuleType:
     "The module of other people's formats, imported where one is asked for."
     return import_module("labeldistill.sharing")
@@ -277,7 +290,7 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
 
     def hard(self) -> HardLabels:
         "The same images with hard labels: a data set of (image, int)."
-        return HardLabels(self)
+        return HardLabels(self, self.labels.argmax(1).tolist(), self.classes)
 
     def save(self, path: str | Path) -> None:
         "Write one .safetensors file for `load_distilled`, whole or not at all. Raises `InputError` where none can be written."
@@ -305,20 +318,6 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
     def _repr_png_(self) -> bytes | None:
         "What a notebook shows: some images with their labels."
         return _sharing().preview(self)
-
-# %% ../nbs/core/03_artifact.ipynb #c9873fec
-class HardLabels(_Indexed[tuple[Any, int]]):
-    "The images of a distilled data set, each with one class: where its soft label is largest."
-
-    def __init__(self, distilled: DistilledDataset):
-        self.distilled, self.classes = distilled, distilled.classes
-        self.targets: list[int] = distilled.labels.argmax(1).tolist()
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def _example(self, place: int) -> tuple[Any, int]:
-        return self.distilled[place][0], self.targets[place]
 
 # %% ../nbs/core/03_artifact.ipynb #21003127
 def _check_tensors(distilled: DistilledDataset) -> None:

@@ -419,10 +419,10 @@ class TrajectoryMatching(Method):
 # %% ../nbs/core/01_config.ipynb #c4bee4d3
 @dataclass(frozen=True)
 class Auto(Method):
-    "What did best on validation for so many base examples."
+    "A method, and a recipe of students, by the number of base examples."
 
     name: ClassVar[str] = "auto"
-    title: ClassVar[str] = "what does best for so many base examples: unrolled or expert"
+    title: ClassVar[str] = "unrolled for few base examples, expert for more"
     epochs: ClassVar[int | None] = Unrolled.epochs
 
     def resolve(self, task: Task, student: Student) -> tuple[Method, Student]:

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import as_artifact, evaluate, prepare
+from ..api import distill_loaded, evaluate, prepare
 from ..artifact import DistilledDataset
 from ..config import Compute, Student
 from ..data.datasets import Dataset
 from ..data.streams import generator
 from ..methods.distiller import as_distiller, check_distiller
-from ..methods.loop import learn, take
 from labeldistill.reproduce.experiments import (
     LEARNING,
     Experiment,
@@ -61,10 +60,7 @@ def plant(
 def learn_with(task: LoadedTask, seed: int) -> DistilledDataset:
     "Labels learned for a task that is loaded already."
     distiller = check_distiller(as_distiller(task.method.build(task), task), task.method)
-    if distiller.step is None:
-        return as_artifact(task, distiller, seed, take(task, distiller, seed))
-    run = learn(task, distiller, seed)
-    return as_artifact(task, distiller, seed, run.best, run)
+    return distill_loaded(task, distiller, seed)
 
 # %% ../../nbs/reproduce/13_cards.ipynb #b237266a
 def canary_set(

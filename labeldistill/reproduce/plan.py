@@ -47,8 +47,9 @@ IMPORTANCE = (
 def by_importance(names: Iterable[str], scale: str) -> list[str]:  # names: of exhibits, or "all"
     "The exhibits, the most important first. Raises `InputError` for a name or a scale that does not exist."
     asked = {part for name in names for part in (EXHIBITS if name == "all" else [name])}
-    order = [*dict.fromkeys([*IMPORTANCE, *EXHIBITS])]
-    return [name for name in order if name in asked] if all(check_exhibit(name, scale) for name in sorted(asked)) else []
+    for name in sorted(asked):
+        check_exhibit(name, scale)
+    return [name for name in dict.fromkeys([*IMPORTANCE, *EXHIBITS]) if name in asked]
 
 # %% ../../nbs/reproduce/16_plan.ipynb #66f9d379
 def likeness(spec: Mapping[str, Any]) -> str:  # content of run.json
