@@ -8,8 +8,10 @@ import sys
 import zipfile
 from configparser import ConfigParser
 from email import message_from_string
+from importlib.metadata import PackageNotFoundError, metadata
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import labeldistill
 
@@ -200,6 +202,17 @@ def imported(file):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module.partition(".")[0]
+
+
+def test_pinned_versions_can_be_had_for_every_python_that_is_supported(repository):
+    pinned = [line.split("==")[0] for line in (repository / "requirements.lock").read_text().splitlines() if "==" in line]
+    assert len(pinned) > 100
+    for name in pinned:
+        try:
+            needed = SpecifierSet(metadata(name)["Requires-Python"] or "")
+        except PackageNotFoundError:  # of another extra
+            continue
+        assert all(python in needed for python in ("3.11.0", "3.12.0", "3.13.0")), f"{name}: Python {needed}"
 
 
 def test_only_required_packages_are_imported(repository, settings):
