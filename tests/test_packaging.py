@@ -8,7 +8,7 @@ import sys
 import zipfile
 from configparser import ConfigParser
 from email import message_from_string
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -209,7 +209,7 @@ def test_pinned_versions_can_be_had_for_every_python_that_is_supported(repositor
     assert len(pinned) > 100
     for name in pinned:
         try:
-            needed = SpecifierSet(metadata(name)["Requires-Python"] or "")
+            needed = SpecifierSet(distribution(name).metadata["Requires-Python"] or "")
         except PackageNotFoundError:  # of another extra
             continue
         assert all(python in needed for python in ("3.11.0", "3.12.0", "3.13.0")), f"{name}: Python {needed}"
