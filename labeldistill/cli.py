@@ -47,7 +47,7 @@ __all__ = ['app', 'LabelsFile', 'Seed', 'Models', 'Quiet', 'Json', 'DataRoot', '
            'sets_command', 'with_init', 'distill_command', 'find_method', 'method_command', 'Methods', 'Testing',
            'evaluate_command', 'baseline_command', 'verify_command', 'train_full_command', 'show_command',
            'reproduction', 'Study', 'Execution', 'reproduce_command', 'report_command', 'show_version',
-           'heeding_sigterm', 'open_streams', 'main']
+           'heeding_sigterm', 'open_streams', 'drop_output', 'main']
 
 # %% ../nbs/core/07_cli.ipynb #a5bc2b1a
 def option_type(
@@ -570,6 +570,14 @@ def open_streams() -> None:
         if isinstance(stream, TextIOWrapper):  # in a notebook it is something else
             stream.reconfigure(errors="backslashreplace")
 
+# %% ../nbs/core/07_cli.ipynb #363211dc
+def drop_output() -> None:
+    "Let go of what standard output holds and cannot write."
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 # %% ../nbs/core/07_cli.ipynb #7f1446f2
 UsageError = typer.BadParameter.__base__  # what the parser raises for a wrong option or value
 
@@ -591,7 +599,10 @@ def main(
         fail(error.format_message())
     except InputError as error:
         fail(str(error))
-    except OSError as error:  # a place that cannot be written to, a full disk
+    except OSError as error:  # a place that cannot be written to, a full disk, output that nobody reads
+        drop_output()
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(1) from None
         fail(f"'{error.filename}': {error.strerror}" if error.filename else str(error))
     except (KeyboardInterrupt, typer.Abort):
         status = 130

@@ -161,7 +161,8 @@ def command(capsys, monkeypatch):
 def environment():
     "The environment of a process that can import this folder's modules, on one thread."
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    common = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # output is buffered, as usual
+    return common | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def files_below(folder):

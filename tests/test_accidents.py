@@ -177,11 +177,12 @@ def verb(request, labels_file, bars_npz):
     return [{"LABELS": labels_file, "DATA": bars_npz}.get(word, word) for word in VERBS[request.param]]
 
 
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("verb", first_quickly(*VERBS), indirect=True)
-def test_output_that_nobody_reads_is_no_error(call, verb, tmp_path):
+def test_output_that_nobody_reads_is_no_error(call, verb, tmp_path, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
-    status, _, err = call(*verb, stdout=writer)
+    status, _, err = call(*verb, stdout=writer, **unbuffered)
     os.close(writer)
     assert status in (0, 1) and not [line for line in err if line.startswith("error")]
     assert not [name for name in names(tmp_path) if name.endswith(".part")]

@@ -112,13 +112,11 @@ def _check_member(name: str, plain: bool) -> None:  # plain: a file or a folder,
 # %% ../../nbs/data/02_downloads.ipynb #693a9943
 def _unpack_tgz(archive: Path, folder: Path) -> None:
     "Unpack a compressed tar archive, each member checked."
-
-    def admit(member: tarfile.TarInfo, where: str) -> tarfile.TarInfo:
-        _check_member(member.name, member.isfile() or member.isdir())
-        return tarfile.data_filter(member, where)
-
+    how = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 and later
     with tarfile.open(archive, "r:gz") as tar:
-        tar.extractall(folder, filter=admit)
+        for member in tar:
+            _check_member(member.name, member.isfile() or member.isdir())
+            tar.extract(member, folder, **how)
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:

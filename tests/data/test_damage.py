@@ -62,7 +62,7 @@ def test_broken_archives_are_one_line(tmp_path, images, patch, reason):
 def test_what_is_said_of_a_broken_header_is_short(tmp_path):
     header = b"r" + WHOLE[10:].replace(b"\n", b" ") * 5  # longer than it was: NumPy's message quotes all of it
     raw = b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + header
-    with pytest.raises(InputError, match="Cannot parse header") as caught:
+    with pytest.raises(InputError, match=r"Cannot parse header|source code string") as caught:
         load(archive(tmp_path / "own.npz", raw))
     assert len(str(caught.value)) < 600
 
