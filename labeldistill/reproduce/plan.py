@@ -220,7 +220,7 @@ class Evening:
     @cached_property
     def slower(self) -> float:
         "See `calibrate`, which is called if a committed record is needed."
-        print("calibrating, about a minute", file=sys.stderr, flush=True)
+        print("calibrating, a minute or more", file=sys.stderr, flush=True)
         return calibrate(self.config)
 
     def plan(self, seconds: float) -> list[Row]:  # seconds: until time is up

@@ -163,7 +163,8 @@ def made_up(tmp_path_factory, distilled):
         elif run.kind == "gradient_variance":
             store(run, results, {"iteration": [1, 2], "variance": [1.0, 2.0], "relative_variance": [3.0, None]})
         else:
-            found = {"accuracy": accuracy(70.0), "deviations": steps, "minutes": accuracy(2.0), "steps": 50}
+            found = {"accuracy": accuracy(70.0), "validation_accuracy": 70.0, "minutes": accuracy(2.0)}
+            found |= {"deviations": steps, "steps": 50}
             images = {"learned_images": distilled.inputs, "rates": (0.1,) * 6, "rows": distilled.rows[:0]}
             labels = replace(distilled, **images) if "dd" in run.spec.get("method", ()) else distilled
             labels.save(store(run, results, found) / "labels.safetensors")
