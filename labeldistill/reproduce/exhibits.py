@@ -106,6 +106,9 @@ WORDS |= {
     "tableB1": ("levers", _LEVERS, BASE),
     "tableB2": ("levers, Fashion-MNIST", _LEVERS, BASE),
     "tableB3": ("levers, KMNIST", _LEVERS, BASE),
+    "tableB4": ("levers, ConvNet", _LEVERS, BASE),
+    "tableB5": ("levers, CIFAR-10", _LEVERS, BASE),
+    "tableB6": ("other students", "Students that the labels were not made for", BASE),
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #b5ea7e7e
@@ -178,6 +181,9 @@ STUDIES: dict[str, Exhibit] = {
     "tableB1": _study("tableB1", soft.levers),
     "tableB2": _study("tableB2", soft.levers, setting=soft.FASHION),
     "tableB3": _study("tableB3", soft.levers, setting=soft.KMNIST10K),
+    "tableB4": _study("tableB4", soft.levers, setting=soft.MNIST_CONVNET),
+    "tableB5": _study("tableB5", soft.levers, setting=soft.CIFAR),
+    "tableB6": _study("tableB6", soft.transfers),
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #b334463f
