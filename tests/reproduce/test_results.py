@@ -492,7 +492,8 @@ def test_a_report_of_a_setting_has_its_studies_and_no_others(made_up, tmp_path):
     for at, was_run in ((Setting("digits", "lenet", 10), True), (Setting("letters", "lenet", 26), False)):
         out, counts = render.write_report(REPOSITORY, "smoke", at, made_up, tmp_path / at.target)
         pages = {path.stem for path in out.glob("*.html")}
-        assert counts == {} and pages == {"index", "soft_labels", "head_to_head"} and not (out / "verdicts.csv").exists()
+        assert counts == {} and pages == {"index", "soft_labels", "head_to_head", "better_labels"}
+        assert not (out / "verdicts.csv").exists()
         texts = {page: (out / f"{page}.html").read_text(encoding="utf-8") for page in pages}
         assert f"({at.target}, lenet" in texts["soft_labels"] and ("result.json" in texts["head_to_head"]) == was_run
         assert "of 456 numbers" not in texts["index"]
