@@ -112,11 +112,16 @@ def golden():
 
 
 FLOATS = {"labels": 2e-4, "inputs": 1e-2, "curve": 1e-3, "rates": 1e-5}  # how much processors may differ
+ONE_IMAGE = {"ridge on digits": 100 / 256 + 1e-3}  # of many close calls, another processor may decide one differently
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_give_the_numbers_they_always_gave(name, bars, golden):
     found, before = numbers(bars, name), golden[name]
+    (*_, validated), (*_, was) = (torch.tensor(run["curve"]).reshape(-1, 3).T for run in (found, before))
+    torch.testing.assert_close(validated, was, rtol=0, atol=ONE_IMAGE.get(name, FLOATS["curve"]))
+    for run in (found, before):
+        run["curve"] = [point[:2] for point in run["curve"]]
     for key, tolerance in FLOATS.items():
         torch.testing.assert_close(torch.tensor(found.pop(key)), torch.tensor(before.pop(key)), rtol=1e-4, atol=tolerance)
     assert found == before
