@@ -896,7 +896,11 @@ FRONT = [
         "analysis.py",
         "core/test_analysis.py",
         {
-            "true-class-fraction": ("return 100 * labels.gather", "return labels.gather", "shares are in per cent"),
+            "mean-over-all-classes": (
+                "totals / index.bincount()[:, None]",
+                "totals / len(index)",
+                "a mean is over the images of its own class",
+            ),
         },
     ),
     *rows(

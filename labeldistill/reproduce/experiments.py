@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..analysis import gradient_variance
 from ..api import distill, evaluate, prepare, true_labels
 from ..artifact import DistilledDataset, load_distilled, resolve
 from ..config import Compute, Method, Schedule, Student, Task, method_from_json
@@ -150,8 +151,6 @@ GRADIENT_VARIANCE = LEARNING | {"compute": Compute(precision="fp32"), "draws": 2
 
 def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
-    from labeldistill.analysis import gradient_variance  # drawing, which it also does, takes a second to import
-
     task, distiller = prepare(**distill_arguments(spec, workspace.device))
     if distiller.step is None or distiller.learns != "labels":
         raise InputError(f"method '{next(iter(spec['method']))}': has no label gradient; expected one that learns labels")

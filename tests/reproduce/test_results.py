@@ -13,6 +13,8 @@ import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
+from labeldistill.data.base import choose_base
+from labeldistill.data.catalog import load
 from labeldistill.methods.experts import ExpertTrajectory, load_trajectory, save_trajectory
 from labeldistill.reproduce import render
 from labeldistill.reproduce.compare import by_source, picked
@@ -210,6 +212,31 @@ def test_the_other_pages_run_on_records(name, made_up, monkeypatch, no_network):
     if name == "analysis":
         assert len(shown.figures("figure3")) == 1 and len(shown.figures("figure7")) == 3 and shown.figures("figure8") == []
         assert shown.texts("figure8") == [render.NOT_KEPT]
+
+
+def test_stretching_uses_all_greys_and_bears_a_blank_image(tmp_path, monkeypatch):
+    stretch = Shown("cross_data_set", tmp_path, "smoke", monkeypatch).scope["stretch"]
+    image = torch.randint(90, 110, (1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert (stretch(image).min(), stretch(image).max()) == (0, 255)
+    assert stretch(torch.full((1, 4, 4), 7, dtype=torch.uint8)).eq(0).all()
+
+
+def test_images_are_reconstructed_once_for_all_classes(tmp_path, monkeypatch):
+    calls, scope = [], Shown("cross_data_set", tmp_path, "smoke", monkeypatch).scope
+    reconstruct, digits = scope["reconstruct"], load("digits")
+    scope["reconstruct"] = lambda *given: (calls.append(given), reconstruct(*given))[1]
+    scope["draw_reconstructions"](digits.images[:10], torch.eye(10), digits, examples=2).savefig(tmp_path / "a.png")
+    assert len(calls) == 1
+
+
+def test_labels_are_drawn_as_maps_and_beside_their_images(tmp_path, monkeypatch):
+    scope = Shown("analysis", tmp_path, "smoke", monkeypatch).scope
+    base, digits, axis = choose_base(load("letters"), 10, balanced=False, seed=0), load("digits"), Figure().subplots()
+    labels = torch.rand(10, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
+    figure = scope["draw_examples"](base.images[:3], ["a", "b", "c"], {"ridge": labels[:3]}, digits.classes)
+    figure.savefig(tmp_path / "b.png")
+    scope["draw_mean_labels"](axis, labels, base.labels, base.dataset.classes, digits.classes)
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == [base.dataset.classes[c] for c in base.labels.unique()]
 
 
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
