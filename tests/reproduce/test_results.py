@@ -10,12 +10,15 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+import user_networks
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from labeldistill.data.base import choose_base
 from labeldistill.data.catalog import load
 from labeldistill.methods.experts import ExpertTrajectory, load_trajectory, save_trajectory
+from labeldistill.networks.network import make_network
+from labeldistill.networks.zoo import NETWORKS
 from labeldistill.reproduce import render
 from labeldistill.reproduce.compare import by_source, picked
 from labeldistill.reproduce.exhibits import (
@@ -237,6 +240,20 @@ def test_labels_are_drawn_as_maps_and_beside_their_images(tmp_path, monkeypatch)
     figure.savefig(tmp_path / "b.png")
     scope["draw_mean_labels"](axis, labels, base.labels, base.dataset.classes, digits.classes)
     assert [tick.get_text() for tick in axis.get_yticklabels()] == [base.dataset.classes[c] for c in base.labels.unique()]
+
+
+def test_layers_of_networks_are_listed_in_order_of_use(tmp_path, monkeypatch):
+    layer_table = Shown("analysis", tmp_path, "smoke", monkeypatch).scope["layer_table"]
+    for name in NETWORKS:
+        network = make_network(name, 3, 32, 10)
+        table, parameters = layer_table(network), network.build(0).parameters()
+        assert table["parameters"].sum() == sum(parameter.numel() for parameter in parameters)
+        assert table.index[-1] == network.last_layer and table["output"].iloc[-1] == "10"
+        assert table["multiply-adds"].iloc[-1] == 10 * network.features
+    by_hand = 28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25, 400 * 120, 120 * 84, 84 * 10
+    assert layer_table(make_network("lenet", 1, 28, 10))["multiply-adds"].tolist() == [*by_hand]
+    table = layer_table(make_network(user_networks.transformer, 3, 8, 3))
+    assert table.loc["heads.head", "output"] == "3" and table.loc["conv_proj", "multiply-adds"] > 0
 
 
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
