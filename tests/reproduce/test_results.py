@@ -13,6 +13,7 @@ import torch
 import user_networks
 from IPython.display import Markdown
 from matplotlib.figure import Figure
+from scipy.spatial.distance import jensenshannon
 
 from labeldistill.data.base import choose_base
 from labeldistill.data.catalog import load
@@ -256,6 +257,37 @@ def test_layers_of_networks_are_listed_in_order_of_use(tmp_path, monkeypatch):
     assert table.loc["heads.head", "output"] == "3" and table.loc["conv_proj", "multiply-adds"] > 0
 
 
+def test_contenders_are_all_that_learn_from_as_many_examples(tmp_path, monkeypatch):
+    contenders = Shown("images_against_labels", tmp_path, "paper", monkeypatch).scope["contenders"]
+    six = {"LD", "LD RR", "DD", "SLDD", "Our DD", "Our DD RR"}
+    found = contenders("MNIST", "100", tmp_path, "paper")
+    assert found.keys() == six and found["Our DD RR"].cell.mean == 36.43 and found["SLDD"].cell.mean == 82.7
+    assert contenders("CIFAR-10", "100", tmp_path, "paper")["DD"].cell.mean == 36.8
+    assert contenders("MNIST", "10", tmp_path, "paper").keys() == six - {"DD", "SLDD"}
+
+
+@pytest.mark.parametrize(
+    "labels, images, said",
+    [
+        (88.0, 80.0, "labels"),
+        (70.0, 80.0, "images"),
+        (88.0, 87.0, "no difference beyond chance"),
+        (88.0, None, "not run: DD"),
+        (None, 80.0, "not run: LD"),
+        (None, None, "not run: LD, DD"),
+    ],
+)
+def test_labels_and_images_are_judged_by_our_own_numbers(labels, images, said, tmp_path, monkeypatch):
+    scope = Shown("images_against_labels", tmp_path, "paper", monkeypatch).scope
+    for system, mean in (("LD", labels), ("DD", images)):
+        if mean is not None:
+            store(scope["rivals"][system].cell.run, tmp_path, {"accuracy": accuracy(mean)})
+    found = scope["contenders"]("MNIST", "100", tmp_path, "paper")
+    judged = scope["labels_against_images"](found, {"LD": 1.0, "LD RR": 1.0})
+    assert judged.better["LD", "DD"] == said
+    assert len(judged) == 2 * (len(found) - 2) and judged.better["LD RR", "SLDD"] == "not run: LD RR, SLDD"
+
+
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
     (table,) = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
     rows = {line.split(".**")[0].strip("| *"): line.split(" | ") for line in table.data.splitlines()[2:]}
@@ -355,6 +387,14 @@ def test_gains_are_over_the_control_with_as_many_images(soft, made_up):
     own = gains[(gains["count"] == 10) & (gains["decile"] == 3)]
     mean = control[control["count"] == 10]["values"].mean()
     assert own["difference"].tolist() == pytest.approx((own["values"] - mean).tolist()) and len(own) == 2
+
+
+def test_the_jensen_shannon_distance_is_scipys(soft):
+    distance = soft.scope["jensen_shannon"]
+    a, b = torch.randn(2, 20, 7, generator=torch.Generator().manual_seed(0)).double().mul(3).softmax(-1)
+    expected = torch.from_numpy(jensenshannon(a.numpy(), b.numpy(), base=2, axis=1))
+    torch.testing.assert_close(distance(a, b), expected, rtol=1e-9, atol=0)
+    assert (distance(a, a) < 1e-6).all()
 
 
 def test_labels_are_no_distance_from_the_experts_they_come_from(soft):
