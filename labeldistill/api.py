@@ -20,21 +20,7 @@ if TYPE_CHECKING:
 
 # %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
-from labeldistill.config import (
-    Auto,
-    Compute,
-    Method,
-    Schedule,
-    Student,
-    Task,
-    as_task,
-    check_method,
-    check_number,
-    check_recipe,
-    check_settings,
-    option_name,
-    to_json,
-)
+from .config import Compute, Method, Schedule, Student, Task, check_number, to_json
 from .data.base import BaseSet
 from .data.streams import stream
 from .methods.checkpoint import RUN_FILES, Checkpoint, open_checkpoint, saved_description
@@ -216,6 +202,9 @@ def distill_loaded(
     return as_artifact(task, distiller, seed, run.best, run)
 
 # %% ../nbs/core/05_api.ipynb #34d149f9
+from .config import Auto, as_task, check_method, check_settings
+
+
 @enough_memory()
 def distill(
     task: Task | str | Path | Any,  # what to teach, and for which images; a name or a path is short for `Task(...)`
@@ -256,6 +245,7 @@ def distill(
     return distill_loaded(loaded, distiller, seed, saved, callback)
 
 # %% ../nbs/core/05_api.ipynb #10098bfd
+from .config import check_recipe, option_name
 from .data.datasets import Dataset, normalisation, split
 from .networks.network import Network
 from .networks.zoo import NETWORKS

@@ -31,20 +31,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from labeldistill.config import (
-    METHODS,
-    Compute,
-    Expert,
-    LabelSolve,
-    Method,
-    Schedule,
-    Settings,
-    Student,
-    Task,
-    kinds,
-    option_name,
-    setting,
-)
+from .config import Expert, Method, Settings, Task, kinds, option_name, setting
 from .utils import InputError, check_writable, enough_memory, first_line
 
 # %% ../nbs/core/07_cli.ipynb #a5bc2b1a
@@ -203,6 +190,9 @@ def sets_command(*, as_json: Json = False) -> None:
     report({"sets": cards}, as_json, "\n".join(map(set_line, cards)))
 
 # %% ../nbs/core/07_cli.ipynb #563b2e14
+from .config import METHODS, Compute, LabelSolve, Schedule, Student
+
+
 def with_init(
     method: Method,
     *starts: Method,  # `Expert` and `LabelSolve` as their options say

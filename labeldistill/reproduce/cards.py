@@ -18,15 +18,7 @@ from ..config import Compute, Student
 from ..data.datasets import Dataset
 from ..data.streams import generator
 from ..methods.distiller import as_distiller, check_distiller
-from labeldistill.reproduce.experiments import (
-    LEARNING,
-    Experiment,
-    Spec,
-    Workspace,
-    describe_evaluation,
-    distill_arguments,
-    needed_labels,
-)
+from .experiments import LEARNING, Experiment, Spec, Workspace, distill_arguments
 from ..task import LoadedTask
 
 # %% ../../nbs/reproduce/13_cards.ipynb #e679c9e0
@@ -72,6 +64,8 @@ def canary_set(
     return replace(target, name="canaries", test_size=len(rows), valid_size=None, raw=None, **twice)
 
 # %% ../../nbs/reproduce/13_cards.ipynb #a0354227
+from .experiments import describe_evaluation, needed_labels
+
 OTHERS = [{"network": "alexnet"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}]
 CARD = LEARNING | {"students": 5, "others": OTHERS, "canaries": 500, "canary_iterations": 100}
 

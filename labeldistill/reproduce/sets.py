@@ -12,18 +12,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from labeldistill.config import (
-    Expert,
-    Method,
-    Schedule,
-    Settings,
-    Student,
-    Task,
-    Unrolled,
-    method_from_json,
-    method_name,
-    option_name,
-)
 from ..data.downloads import ORIGINS
 from .executor import ExecutorConfig, Summary, job_of, run_inline
 from .experiments import Spec, summary
@@ -70,6 +58,9 @@ def card_run(run: Run) -> Run:
     return new_run("card", run.scale, **{name: run.spec[name] for name in EXPERIMENTS["card"].sections if name in run.spec})
 
 # %% ../../nbs/reproduce/14_sets.ipynb #c7f67cff
+from ..config import Expert, Method, Schedule, Settings, Student, Task, method_from_json, method_name, option_name
+
+
 def _options(settings: Settings) -> list[str]:
     "Options that make a settings object, but for fields at their default."
     words = []
@@ -95,6 +86,9 @@ def recipe(
     return " ".join(["labeldistill distill", method_name(method), *options, f"--seed {spec['seed']} --out {out}"])
 
 # %% ../../nbs/reproduce/14_sets.ipynb #29f9df25
+from ..config import Unrolled
+
+
 def _is_alike(spec: Spec, other: Spec) -> bool:
     "Whether a run of Table A1 learns labels on from those of an expert, for as many images of the same data."
     task, own = other["task"], spec["task"]
