@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
-from importlib.resources import files
 from math import isfinite
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
@@ -37,7 +36,7 @@ from .data.known import KNOWN
 from .networks.compute import select_device
 from .networks.network import INITS
 from .task import open_dataset
-from .utils import InputError, check_writable, enough_memory, first_line, replacing
+from .utils import InputError, asset, check_writable, enough_memory, first_line, replacing
 
 # %% ../nbs/core/03_artifact.ipynb #2efa6529
 @dataclass(frozen=True)
@@ -451,7 +450,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 # %% ../nbs/core/03_artifact.ipynb #90187a62
-SHIPPED = Path(str(files("labeldistill").joinpath("assets", "sets")))
+SHIPPED = asset("sets")
 
 
 def labels_file(

@@ -7,8 +7,8 @@ __all__ = ['MARK', 'Start', 'PLACE', 'SERVE', 'PRELOADED', 'PAPERMILL', 'PERFORM
            'first_free', 'gpus', 'Slot', 'gpu_slot', 'processes_of', 'kill_processes_of', 'ExecutorConfig',
            'start_process', 'run_process', 'serve', 'Forked', 'ForkServer', 'Job', 'Outcome', 'command_for', 'log',
            'last_line', 'run_once', 'run_one', 'open_jobs', 'blocked', 'exit_on_sigterm', 'progress_bar', 'run_inline',
-           'asset', 'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'show_jobs', 'find_checkout',
-           'job_of', 'jobs_for', 'Summary', 'find_profile', 'available_cores', 'settle', 'reproduce']
+           'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'show_jobs', 'find_checkout', 'job_of',
+           'jobs_for', 'Summary', 'find_profile', 'available_cores', 'settle', 'reproduce']
 
 # %% ../../nbs/reproduce/09_executor.ipynb #20296455
 import ctypes
@@ -30,7 +30,6 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from graphlib import TopologicalSorter
 from importlib import import_module
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from select import select
@@ -46,7 +45,7 @@ from ..config import check_number
 from ..networks.compute import select_device
 from .exhibits import Setting, all_runs, names_at
 from .runs import EXPERIMENTS, Run, dependencies, finished_record, to_parameters
-from ..utils import InputError, replacing
+from ..utils import InputError, asset, replacing
 
 # %% ../../nbs/reproduce/09_executor.ipynb #0b65c06e
 def try_lock(path: Path) -> int | None:
@@ -469,11 +468,6 @@ def run_inline(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [outcomes.get(job.run) or blocked(job) for job in jobs]
-
-# %% ../../nbs/reproduce/09_executor.ipynb #330930cc
-def asset(*names: str) -> Path:
-    "A file or folder that ships with the package."
-    return Path(str(files("labeldistill").joinpath("assets", *names)))
 
 # %% ../../nbs/reproduce/09_executor.ipynb #69660254
 def write_manifest(

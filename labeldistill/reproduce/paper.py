@@ -13,9 +13,10 @@ __all__ = ['Part', 'Parts', 'EMNIST', 'SCENARIOS', 'TRUE', 'LEARNED', 'HUNDRED',
 import csv
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import product
 from typing import Any
+
+from ..utils import asset
 
 # %% ../../nbs/reproduce/06_paper.ipynb #32b40549
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Number:
 
 def paper_numbers() -> list[Number]:
     "All numbers of Tables 1 to 17, in the paper's order."
-    text = files("labeldistill").joinpath("assets", "paper_tables.csv").read_text(encoding="utf-8")
+    text = asset("paper_tables.csv").read_text(encoding="utf-8")
     return [
         Number(f"table{table}", section or None, row, column, float(mean), float(std) if std else None)
         for table, section, row, column, mean, std in list(csv.reader(text.splitlines()))[1:]
