@@ -317,51 +317,48 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
         return _sharing().preview(self)
 
 # %% ../nbs/core/03_artifact.ipynb #21003127
+def _need(fits: Any, what: str) -> None:
+    "Raises `ValueError` that says what is wrong unless it fits."
+    if not fits:
+        raise ValueError(what)
+
+
 def _check_tensors(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless labels, rows, classes, step sizes and curve fit together."
     count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
-    if not count or labels.shape != (count, classes) or labels.dtype != torch.float32:
-        raise ValueError(f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes")
-    if not labels.isfinite().all():
-        raise ValueError("labels that are NaN or infinite")
+    found = f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes"
+    _need(count and labels.shape == (count, classes) and labels.dtype == torch.float32, found)
+    _need(labels.isfinite().all(), "labels that are NaN or infinite")
     indices = (distilled.base_labels, count), (distilled.rows, count if distilled.learned_images is None else 0)
-    if any(x.shape != (n,) or x.dtype != torch.int64 or (x < 0).any() for x, n in indices):
-        raise ValueError("rows or classes of the base examples")
-    if distilled.base_labels.max() >= len(distilled.source.classes):
-        raise ValueError("classes of the base examples")
-    if not all(0 < rate < float("inf") for rate in distilled.rates):
-        raise ValueError("step sizes")
-    if distilled.curve.shape[1:] != (3,):
-        raise ValueError("learning curve")
+    fit = (x.shape == (n,) and x.dtype == torch.int64 and (x >= 0).all() for x, n in indices)
+    _need(all(fit), "rows or classes of the base examples")
+    _need(distilled.base_labels.max() < len(distilled.source.classes), "classes of the base examples")
+    _need(all(0 < rate < float("inf") for rate in distilled.rates), "step sizes")
+    _need(distilled.curve.shape[1:] == (3,), "learning curve")
 
 # %% ../nbs/core/03_artifact.ipynb #f52c9899
 def _check_facts(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless names, numbers, method, task and references are what they should be."
     method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
-    if type(method) is not dict or len(method) != 1 or not all(type(x) is dict for x in (*method.values(), distilled.task)):
-        raise ValueError("method or task")
+    _need(type(method) is dict and len(method) == 1, "method or task")
+    _need(all(type(x) is dict for x in (*method.values(), distilled.task)), "method or task")
     words = (distilled.network, distilled.last_layer or "", student.head, student.optimizer, *method)
-    if not all(type(word) is str for word in words) or type(distilled.seed) is not int or type(fixed) not in (int, type(None)):
-        raise ValueError("network, last layer, method, student or seeds")
-    if any(abs(seed) >= 2**63 for seed in (distilled.seed, fixed or 0)):
-        raise ValueError("seeds")
-    if type(distilled.inner_batch) is not int or not 1 <= distilled.inner_batch < 2**31:
-        raise ValueError("examples per step")
+    kinds = type(distilled.seed) is int and type(fixed) in (int, type(None))
+    _need(kinds and all(type(word) is str for word in words), "network, last layer, method, student or seeds")
+    _need(all(abs(seed) < 2**63 for seed in (distilled.seed, fixed or 0)), "seeds")
+    _need(type(distilled.inner_batch) is int and 1 <= distilled.inner_batch < 2**31, "examples per step")
     score, resets = distilled.validation_accuracy, distilled.resets
-    if type(score) not in (int, float, type(None)) or not 0 <= (score or 0) <= 100:
-        raise ValueError("validation accuracy")
-    if not all(type(iteration) is int and iteration >= 0 for iteration in resets) or type(distilled.settings) is not dict:
-        raise ValueError("resets or settings")
-    if not all(type(distilled.settings.get(name, 0)) is int for name in ("iterations", "interrupted at iteration")):
-        raise ValueError("iterations")
-    if distilled.init not in INITS:
-        raise ValueError("initialization")
+    _need(type(score) in (int, float, type(None)) and 0 <= (score or 0) <= 100, "validation accuracy")
+    _need(all(type(iteration) is int and iteration >= 0 for iteration in resets), "resets or settings")
+    _need(type(distilled.settings) is dict, "resets or settings")
+    numbers = [distilled.settings.get(name, 0) for name in ("iterations", "interrupted at iteration")]
+    _need(all(type(number) is int for number in numbers), "iterations")
+    _need(distilled.init in INITS, "initialization")
     for data in (distilled.source, distilled.target):
         words = data.name, data.sha256, data.raw or "", *data.classes
-        if not all(type(x) is str for x in words) or type(data.image_size) is not int or data.channels not in (None, 1, 3):
-            raise ValueError("references to its data sets")
-        if not 1 <= data.image_size <= 2**16:
-            raise ValueError("image size")
+        fit = type(data.image_size) is int and data.channels in (None, 1, 3)
+        _need(fit and all(type(x) is str for x in words), "references to its data sets")
+        _need(1 <= data.image_size <= 2**16, "image size")
 
 # %% ../nbs/core/03_artifact.ipynb #b8079cc7
 _LARGE = 1e6  # no mean or standard deviation of pixels from 0 to 1
@@ -371,13 +368,12 @@ def _check_images(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless normalization, kept and learned images fit the data sets."
     (mean, std), learned = distilled.normalisation, distilled.learned_images
     fit = len(mean) == len(std) == (distilled.target.channels or len(mean))
-    if not fit or not all(abs(x) < _LARGE for x in mean) or not all(0 < x < _LARGE for x in std):
-        raise ValueError("normalization")
+    _need(fit and all(abs(x) < _LARGE for x in mean) and all(0 < x < _LARGE for x in std), "normalization")
     shape = (len(distilled.base_labels), len(mean), distilled.source.image_size, distilled.source.image_size)
-    if distilled.keeps_images and (distilled.images.dtype != torch.uint8 or distilled.images.shape != shape):
-        raise ValueError("images")
-    if learned is not None and (learned.dtype != torch.float32 or learned.shape != shape or not learned.isfinite().all()):
-        raise ValueError("learned images")
+    if distilled.keeps_images:
+        _need(distilled.images.dtype == torch.uint8 and distilled.images.shape == shape, "images")
+    if learned is not None:
+        _need(learned.dtype == torch.float32 and learned.shape == shape and learned.isfinite().all(), "learned images")
 
 # %% ../nbs/core/03_artifact.ipynb #5b732f7d
 def _check_plain(
@@ -385,15 +381,14 @@ def _check_plain(
     depth: int = 0,
 ) -> None:
     "Raises `ValueError` unless it is made of short printable words and finite numbers, nested no deeper than settings are."
-    if depth > 8:
-        raise ValueError("facts nested too deeply")
+    _need(depth <= 8, "facts nested too deeply")
     if isinstance(value, dict | list):
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_plain(part, depth + 1)
-    elif isinstance(value, str) and not (len(value) <= 1000 and value.isprintable()):
-        raise ValueError("a word that is too long, or cannot be printed")
-    elif isinstance(value, float) and not isfinite(value):
-        raise ValueError("a number that is not finite")
+    elif isinstance(value, str):
+        _need(len(value) <= 1000 and value.isprintable(), "a word that is too long, or cannot be printed")
+    elif isinstance(value, float):
+        _need(isfinite(value), "a number that is not finite")
 
 # %% ../nbs/core/03_artifact.ipynb #85addcb3
 def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Path | None) -> DistilledDataset:
