@@ -1,5 +1,6 @@
 """Verdicts, tables, pages and the report: with no results, with all, and with made-up ones in between."""
 
+import importlib.util
 import json
 import os
 import re
@@ -503,25 +504,34 @@ def test_committed_pages_have_pictures_but_no_images_of_data_sets():
     assert not [output for output in outputs if output.get("name") == "stderr" or render.WIDGET in output.get("data", {})]
 
 
-def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path):
+@pytest.fixture(scope="module")
+def renew():
+    "The script that renews what is committed."
+    spec = importlib.util.spec_from_file_location("renew", REPOSITORY / "nbs" / "renew.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_goes_between_the_markers_and_nowhere_else(renew, tmp_path):
     home, results = tmp_path / "index.ipynb", REPOSITORY / "papermill_runs" / "results"
     cell = nbformat.v4.new_markdown_cell
-    render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("a"), cell(f"b\n{render.BEGIN}\nold\n{render.END}\nc")]))
-    render.renew_home(home, results)
+    render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("a"), cell(f"b\n{renew.BEGIN}\nold\n{renew.END}\nc")]))
+    renew.renew_home(home, results)
     first, second = (cell.source for cell in nbformat.read(home, 4).cells)
-    assert first == "a" and second.startswith(f"b\n{render.BEGIN}\n\n| labels |") and second.endswith(f"{render.END}\nc")
+    assert first == "a" and second.startswith(f"b\n{renew.BEGIN}\n\n| labels |") and second.endswith(f"{renew.END}\nc")
     assert "old" not in second
     render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("no place here")]))
     with pytest.raises(InputError, match="made by `make results`"):
-        render.renew_home(home, results)
+        renew.renew_home(home, results)
 
 
-def test_the_home_page_and_the_readme_are_current():
+def test_the_home_page_and_the_readme_are_current(renew):
     results = REPOSITORY / "papermill_runs" / "results"
     home = json.loads((REPOSITORY / "nbs" / "index.ipynb").read_text(encoding="utf-8"))
     text = "".join("".join(cell["source"]) for cell in home["cells"])
-    assert render.which_method(results).markdown(REPOSITORY / "nbs") in text, "run `make results`"
-    assert render.which_method(results).markdown(REPOSITORY) in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert renew.which_method(results).markdown(REPOSITORY / "nbs") in text, "run `make results`"
+    assert renew.which_method(results).markdown(REPOSITORY) in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_verdicts_are_current(tmp_path):
