@@ -8,7 +8,7 @@ __all__ = ['MARK', 'Start', 'PLACE', 'SERVE', 'PRELOADED', 'PAPERMILL', 'PERFORM
            'start_process', 'run_process', 'serve', 'Forked', 'ForkServer', 'Job', 'Outcome', 'command_for', 'log',
            'last_line', 'run_once', 'run_one', 'open_jobs', 'blocked', 'exit_on_sigterm', 'progress_bar', 'run_inline',
            'write_manifest', 'run_job', 'snakemake_command', 'run_snakemake', 'show_jobs', 'find_checkout', 'job_of',
-           'jobs_for', 'Summary', 'find_profile', 'available_cores', 'settle', 'reproduce']
+           'Summary', 'find_profile', 'available_cores', 'settle', 'reproduce']
 
 # %% ../../nbs/reproduce/09_executor.ipynb #20296455
 import ctypes
@@ -599,11 +599,6 @@ def job_of(run: Run, root: Path) -> Job:  # root: the checkout
     notebook = root / "nbs" / "experiments" / EXPERIMENTS[run.kind].notebook
     return Job(run, notebook, tuple(need.name for need in dependencies(run)))
 
-
-def jobs_for(names: Iterable[str], scale: str, root: Path, setting: Setting | None = None) -> list[Job]:
-    "The jobs of some tables and figures. Raises `InputError`."
-    return [job_of(run, root) for run in all_runs(names, scale, setting)]
-
 # %% ../../nbs/reproduce/09_executor.ipynb #c46a3993
 class Summary(NamedTuple):
     "Outcomes of all runs."
@@ -699,7 +694,7 @@ def reproduce(
     how = {"jobs": jobs, "per_gpu": per_gpu, "device": device, "results": results, "timeout_s": timeout_s}
     config = settle(scale, **how, shared=not profile)
     names = [part for name in names for part in (names_at(setting) if name == "all" else [name])]
-    todo, results = jobs_for(names, scale, config.root, setting), config.results
+    todo, results = [job_of(run, config.root) for run in all_runs(names, scale, setting)], config.results
     report = setting is None and bool(todo)  # of another setting there are runs only
     if dry_run:
         left = open_jobs(todo, results)

@@ -92,9 +92,6 @@ EXHIBITS = {
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #351f7473
-_kinds = partial(soft.head_to_head, ways=soft.KINDS_OF_LABELS, counts=soft.SHIFTED)
-
-
 def _study(name: str, parts: Callable[[Setting], Parts], after: str = "", setting: Setting = MNIST, **more: Any) -> Exhibit:
     return Exhibit(*WORDS[name], parts=parts, after=after, setting=setting, **more)
 
@@ -102,7 +99,7 @@ def _study(name: str, parts: Callable[[Setting], Parts], after: str = "", settin
 STUDIES: dict[str, Exhibit] = {
     "tableA1": _study("tableA1", soft.head_to_head),
     "tableA2": _study("tableA2", soft.head_to_head, setting=soft.KMNIST),
-    "tableA3": _study("tableA3", _kinds, "their Table 3"),
+    "tableA3": _study("tableA3", partial(soft.head_to_head, ways=soft.KINDS_OF_LABELS, counts=soft.SHIFTED), "their Table 3"),
     "tableA4": _study("tableA4", soft.following("cutmix")),
     "tableA5": _study("tableA5", soft.following("draws"), "their Table 5", early=True),
     "tableA6": _study("tableA6", soft.following("experts"), "their Table 6", early=True),
