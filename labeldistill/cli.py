@@ -7,8 +7,8 @@ __all__ = ['app', 'LabelsFile', 'Seed', 'Models', 'Quiet', 'Json', 'DataRoot', '
            'number', 'help_text', 'option', 'options_of', 'with_options', 'report', 'fail', 'datasets_command',
            'sets_command', 'with_init', 'distill_command', 'find_method', 'method_command', 'Methods', 'Testing',
            'evaluate_command', 'baseline_command', 'verify_command', 'train_full_command', 'show_command',
-           'reproduction', 'Study', 'Execution', 'reproduce_command', 'report_command', 'show_version',
-           'heeding_sigterm', 'open_streams', 'drop_output', 'main']
+           'reproduction', 'Study', 'Execution', 'reproduce_command', 'report_command', 'show_version', 'open_streams',
+           'drop_output', 'main']
 
 # %% ../nbs/core/07_cli.ipynb #1f01c1fa
 import json
@@ -17,22 +17,21 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, Signature, signature
 from io import TextIOWrapper
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from .config import Expert, Method, Settings, Task, kinds, option_name, setting
-from .utils import InputError, check_writable, enough_memory, first_line
+from .utils import InputError, check_writable, enough_memory, first_line, on_sigterm
 
 # %% ../nbs/core/07_cli.ipynb #a5bc2b1a
 def option_type(
@@ -534,19 +533,6 @@ def _options(
 ) -> None:
     "Label distillation: learn soft labels for a handful of real images."
 
-# %% ../nbs/core/07_cli.ipynb #b4fab2dc
-@contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    "A block that SIGTERM leaves as Ctrl-C does, where it would end the process."
-    ends = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ends:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        if ends:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
 # %% ../nbs/core/07_cli.ipynb #0d0f15fc
 def open_streams() -> None:
     "See to it that standard output and standard error can be written to, whatever the character."
@@ -577,8 +563,9 @@ def main(
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.path.insert(0, "")  # a network may be a module beside the user, as with `python -m`
     open_streams()
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # else somebody heeds it
     try:
-        with enough_memory(), warnings.catch_warnings(), heeding_sigterm():
+        with enough_memory(), warnings.catch_warnings(), on_sigterm(signal.default_int_handler) if ends else nullcontext():
             warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own insides
             warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
             status = app(arguments or ["--help"], prog_name="labeldistill", standalone_mode=False)

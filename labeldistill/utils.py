@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['InputError', 'first_line', 'enough_memory', 'temporary_name', 'clear_stale', 'replacing', 'check_writable', 'name_of',
-           'asset']
+           'asset', 'on_sigterm']
 
 # %% ../nbs/core/00_utils.ipynb #6434606d
 import os
 import platform
 import re
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 # %% ../nbs/core/00_utils.ipynb #dc337a97
@@ -141,3 +143,16 @@ def name_of(factory: Callable[..., Any]) -> str:
 def asset(*names: str) -> Path:
     "A file or folder that ships with the package."
     return Path(str(files("labeldistill").joinpath("assets", *names)))
+
+# %% ../nbs/core/00_utils.ipynb #1989a80f
+@contextmanager
+def on_sigterm(act: Callable[..., Any]) -> Iterator[None]:
+    "A block in which SIGTERM does this (in the main thread), and then again what it did before."
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, act)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
