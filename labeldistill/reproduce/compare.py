@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_NETWORKS', 'DD_NETWORKS', 'ORIGINAL_DD', 'VERDICTS', 'RIDGE_ONLY', 'LEAST_SETS', 'Sources', 'Measurement',
            'measurement', 'look_up', 'tolerance', 'Finding', 'judge', 'spread_row', 'Spread', 'repeats', 'spreads',
-           'compare', 'count_verdicts', 'findings_frame', 'by_source', 'pooled', 'picked', 'cost_frame']
+           'compare', 'count_verdicts', 'findings_frame', 'by_source', 'pooled', 'picked']
 
 # %% ../../nbs/reproduce/10_compare.ipynb #3deb2aa7
 from collections import Counter, defaultdict
@@ -19,7 +19,6 @@ import pandas as pd
 
 from .exhibits import Cell, cells, exhibit_runs
 from .paper import PAPER_TABLES
-from .records import read_record
 from .runs import Done, finished, finished_record
 from ..training.evaluation import mean_and_std
 from ..utils import InputError
@@ -227,12 +226,3 @@ def picked(
     tests = {key: [done.results["tests"][augmentation] for done in group] for key, group in whole.items()}
     best = max(whole, key=lambda key: fmean(test["validation_accuracy"] for test in tests[key]), default=None)
     return (best[0], whole[best]) if best else None
-
-# %% ../../nbs/reproduce/10_compare.ipynb #d04202fd
-def cost_frame(results: Path, scale: str) -> pd.DataFrame:  # results: folder of all results
-    "Finished runs with their hours and memory, by kind and device."
-    records = filter(None, map(read_record, sorted((Path(results) / scale).glob("*"))))
-    rows = [(r.spec["kind"], r.facts["device"], r.facts["seconds"] / 3600, r.facts["peak_memory_mb"] / 1000) for r in records]
-    frame = pd.DataFrame(rows, columns=["kind", "device", "hours", "memory"])
-    what = {"runs": ("hours", "size"), "hours": ("hours", "sum"), "largest memory (GB)": ("memory", "max")}
-    return frame.groupby(["kind", "device"]).agg(**what).round(1)

@@ -313,21 +313,6 @@ def test_quoted_numbers_stand_beside_ours(full):
     assert entry.below.startswith("paper 82.7 ± 2.8<br>") and entry.below.endswith(" quoted")
 
 
-# hours
-
-
-def test_hours_are_summed_by_kind_and_device(tmp_path):
-    for i, (kind, device) in enumerate([("distill", "cpu"), ("distill", "cpu"), ("distill", "GPU"), ("baseline", "cpu")]):
-        folder = tmp_path / "paper" / f"{kind}-{i}"
-        folder.mkdir(parents=True)
-        facts = {"device": device, "seconds": 3600.0 * (i + 1), "peak_memory_mb": 500.0 * (i + 1)}
-        write_json(folder / "run.json", {"kind": kind})
-        write_json(folder / "result.json", {"results": {"kind": "as it was called"}, **facts})
-    frame = comparison.cost_frame(tmp_path, "paper")
-    assert frame.loc[("distill", "cpu")].to_list() == [2, 3.0, 1.0] and frame.loc[("baseline", "cpu"), "hours"] == 4.0
-    assert comparison.cost_frame(tmp_path, "short").empty
-
-
 # verdicts.csv
 
 

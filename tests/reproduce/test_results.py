@@ -288,6 +288,19 @@ def test_labels_and_images_are_judged_by_our_own_numbers(labels, images, said, t
     assert len(judged) == 2 * (len(found) - 2) and judged.better["LD RR", "SLDD"] == "not run: LD RR, SLDD"
 
 
+def test_hours_are_summed_by_kind_and_device(tmp_path, monkeypatch):
+    for i, (kind, device) in enumerate([("distill", "cpu"), ("distill", "cpu"), ("distill", "GPU"), ("baseline", "cpu")]):
+        folder = tmp_path / "paper" / f"{kind}-{i}"
+        folder.mkdir(parents=True)
+        facts = {"device": device, "seconds": 3600.0 * (i + 1), "peak_memory_mb": 500.0 * (i + 1)}
+        write_json(folder / "run.json", {"kind": kind})
+        write_json(folder / "result.json", {"results": {"kind": "as it was called"}, **facts})
+    scope = Shown("cost", tmp_path, "paper", monkeypatch).scope
+    frame = scope["cost"]
+    assert frame.loc[("distill", "cpu")].to_list() == [2, 3.0, 1.0] and frame.loc[("baseline", "cpu"), "hours"] == 4.0
+    assert scope["cost_frame"](tmp_path, "short").empty
+
+
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
     (table,) = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
     rows = {line.split(".**")[0].strip("| *"): line.split(" | ") for line in table.data.splitlines()[2:]}
