@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEARNABLE', 'PixelDistiller', 'SecondOrderImages', 'RidgeImages', 'TrainingRunParams', 'images_per_step',
-           'LearnedRun', 'TrainingRun']
+           'TrainingRun']
 
 # %% ../../nbs/methods/15_images.ipynb #d8e75f12
 from collections.abc import Callable
@@ -168,8 +168,8 @@ def _halved_every(steps: int) -> Callable[[Tensor], Tensor]:  # steps taken -> l
     return lambda step: _DD_LR * 0.5 ** (step // steps)
 
 # %% ../../nbs/methods/15_images.ipynb #97aff053
-class LearnedRun(Distiller):
-    "A training run as something to be learned."
+class TrainingRun(Distiller):
+    "The distiller of `DatasetDistillation`: a training run as something to be learned."
 
     student_optimizer, learns_rates, real_labels = "own", True, True  # labels may be any real numbers
     losses = ("cross-entropy",)
@@ -178,6 +178,11 @@ class LearnedRun(Distiller):
         super().__init__(config, task)
         self.learns = {"both": "images, labels"}.get(config.learn, config.learn)
         self.inner_batch = images_per_step(config, task.count, task.classes)
+        self.computation = task.computation._replace(compile=False)  # a step is compiled, not thirty
+        self.unroll = unroll_for(task, "sgd", (*LEARNABLE[config.learn], "lr"))
+        decay = _halved_every(_DD_DECAY_EPOCHS * -(-len(task.split.train) // task.schedule.outer_batch))
+        self.optimizer = per_tensor(optimizer(adam(decay, _DD_BETAS)))
+        self.resets = never() if config.fixed_init else every_iteration()
 
     def init_params(self, task: LoadedTask, seed: int) -> TrainingRunParams:
         "Noise or base images, labels, all step sizes alike. Raises `InputError`."
@@ -194,18 +199,6 @@ class LearnedRun(Distiller):
         "What students are to train on, in which order, with which step sizes."
         images, labels = (x.to(self.task.device) for x in params[:2])
         return TrainingSet(images, labels, self.inner_batch, "learned", tuple(softplus(params.raw_lr).tolist()))
-
-# %% ../../nbs/methods/15_images.ipynb #bf68547d
-class TrainingRun(LearnedRun):
-    "The distiller of `DatasetDistillation`."
-
-    def __init__(self, config: DatasetDistillation, task: LoadedTask):
-        super().__init__(config, task)
-        self.computation = task.computation._replace(compile=False)  # a step is compiled, not thirty
-        self.unroll = unroll_for(task, "sgd", (*LEARNABLE[config.learn], "lr"))
-        decay = _halved_every(_DD_DECAY_EPOCHS * -(-len(task.split.train) // task.schedule.outer_batch))
-        self.optimizer = per_tensor(optimizer(adam(decay, _DD_BETAS)))
-        self.resets = never() if config.fixed_init else every_iteration()
 
     def step(self, state: State, batch: Batch, update: Update) -> tuple[State, Tensor]:  # and (2,): outer loss, error in per cent
         "One iteration: a whole training run."
