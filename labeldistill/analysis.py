@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 # %% ../nbs/core/06_analysis.ipynb #e913657e
 from .data.streams import stream
 from .methods.distiller import Batch, Distiller, State
-from .methods.loop import BatchIndices, Loop, epoch_indices, make_batch, start
+from .methods.loop import Loop, epoch_indices, make_batch, start
 from .methods.optimizers import recorder
 from .task import LoadedTask
 
@@ -60,12 +60,6 @@ def variance(
     signal = (mean.square() - spread / seen)[often].mean().clamp(min=0)
     return spread[often].mean().item(), (spread[often].mean() / signal).item()
 
-# %% ../nbs/core/06_analysis.ipynb #b178242d
-def _draw_batches(task: LoadedTask, distiller: Distiller, seed: int, draws: int) -> list[BatchIndices]:
-    "Independent pairs of inner and outer minibatches."
-    seed = stream(seed, "gradient variance")
-    return [epoch_indices(task, seed, i, distiller.inner_batch, distiller.inner_steps)[0] for i in range(draws)]
-
 # %% ../nbs/core/06_analysis.ipynb #5a65a6a9
 def gradient_variance(
     task: LoadedTask,
@@ -77,7 +71,8 @@ def gradient_variance(
 ) -> Tensor:  # (points, 3) float64: iteration, variance, relative variance
     "Variance of the label gradient over minibatches, along one distillation."
     progress, points, loop = start(task, distiller, seed), [], Loop(task, distiller, seed)
-    several = _draw_batches(task, distiller, seed, draws)
+    own = stream(seed, "gradient variance")
+    several = [epoch_indices(task, own, i, distiller.inner_batch, distiller.inner_steps)[0] for i in range(draws)]
     with tqdm(total=task.schedule.iterations, unit="it", disable=not show_progress) as bar:
         while len(progress.curve) < task.schedule.iterations:
             progress = loop.run_epoch(progress, bar)

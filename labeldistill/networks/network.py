@@ -69,11 +69,6 @@ def _arguments(factory: Callable[..., nn.Module], channels: int, image_size: int
 # %% ../../nbs/networks/02_network.ipynb #685244d9
 FACTORY = "a factory as in def network(channels, image_size, classes)"
 
-
-def _reset_of(layer: nn.Module) -> Callable[[], None] | None:
-    "What starts a layer afresh."
-    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)  # the latter: attention
-
 # %% ../../nbs/networks/02_network.ipynb #c590b12b
 @dataclass(frozen=True)
 class Reinitialized:
@@ -87,7 +82,8 @@ class Reinitialized:
             parameter.detach().fill_(nan)
         for layer in reversed([*module.modules()]):
             own, inside = ([p.requires_grad for p in layer.parameters(recurse=deep)] for deep in (False, True))
-            if (reset := _reset_of(layer)) and (any(own) if own else all(inside)):
+            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)  # the latter: attention
+            if reset and (any(own) if own else all(inside)):
                 reset()
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and parameter.isnan().any():
@@ -233,23 +229,15 @@ class Network:
         "A fresh module without its last linear layer. Raises `InputError`."
         return self.to_features(self.build(seed))
 
-# %% ../../nbs/networks/02_network.ipynb #5c32d07e
-def _draws_randomly(
-    module: nn.Module,
-    images: Tensor,  # (b, c, h, w) to try it on
-) -> bool:
-    "Whether the module in training mode asks the random generator for numbers; the global random state is left as it was."
-    with torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        module.train()(images)
-        return not torch.equal(before, torch.get_rng_state())
-
 # %% ../../nbs/networks/02_network.ipynb #f6936173
 def _measure(recipe: Network, module: nn.Module) -> Network:
     "The recipe with what running one of its modules tells. Raises `InputError` for outputs that are not logits."
     images, seen = recipe.blank_images(), []
     hook = module.register_forward_hook(lambda *call: seen.append(call[-1]) or _read_logits(*call))
-    random = _draws_randomly(module, images)
+    with torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        module.train()(images)
+        random = not torch.equal(before, torch.get_rng_state())
     shape = tuple(module.eval()(images).shape)
     hook.remove()
     if shape != (2, recipe.classes):

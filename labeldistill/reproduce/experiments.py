@@ -6,7 +6,7 @@
 __all__ = ['Spec', 'LEARNING', 'DISTILL', 'BASELINE', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'PAPER_EXPERIMENTS',
            'Workspace', 'Experiment', 'distill_arguments', 'summary', 'describe_evaluation', 'learn', 'test_labels',
            'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'run_gradient_variance',
-           'seconds', 'extrapolate', 'run_timing']
+           'extrapolate', 'run_timing']
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #9920cc6e
 import math
@@ -159,13 +159,6 @@ def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     return {"iteration": iteration, "variance": absolute, "relative_variance": relative}
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #9937555d
-def seconds(act: Callable[[], Any]) -> float:
-    "How long something takes."
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def extrapolate(
     once: float,  # seconds for a stretch
     twice: float,  # seconds for two of them
@@ -191,7 +184,9 @@ def run_timing(spec: Spec, workspace: Workspace) -> dict[str, Any]:
 
     def act(count: int) -> float:
         short = Schedule(epochs=count, outer_batch=whole.outer_batch, validate_every=every)
-        return seconds(lambda: learn(spec, workspace, schedule=short, compute=compute))
+        began = time.perf_counter()
+        learn(spec, workspace, schedule=short, compute=compute)
+        return time.perf_counter() - began
 
     act(stretch)  # warms up
     minutes = tuple(extrapolate(act(stretch), act(2 * stretch), epochs / stretch) for _ in range(spec["repeats"]))
