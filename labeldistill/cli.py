@@ -453,7 +453,7 @@ def reproduction(
 class Study(Settings):
     "Data and network of studies, in place of their own."
 
-    target: str | None = setting(None, "data set of studies (tableA1 ... tableB3); default: their own")
+    target: str | None = setting(None, "data set of studies (tableA1 ... tableB6); default: their own")
     network: str | None = setting(None, "network of studies, with --target; default: lenet")
     image_size: int | None = setting(None, "resize all images to this many pixels a side")
     channels: int | None = setting(None, "convert all images to grey (1) or color (3)")
@@ -479,7 +479,7 @@ class Execution(Settings):
 @app.command("reproduce")
 @with_options
 def reproduce_command(
-    names: Annotated[list[str], typer.Argument(help="table1 ... figure9, tableA1 ... tableB3, or all", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="table1 ... figure9, tableA1 ... tableB6, or all", show_default=False)],
     study: Study,
     execution: Execution,
     scale: Scale = "smoke",

@@ -86,6 +86,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.commits.append([line["key"] for line in lines])
         self.answer(content={"commitUrl": f"{self.server.address}/datasets/{repo}/commit/{COMMIT}", "commitOid": COMMIT})
 
+    def describe(self, body, repo):
+        files = [{"rfilename": path} for path in self.server.repos[repo]]
+        self.answer(content={"_id": "0", "id": repo, "sha": COMMIT, "siblings": files, "tags": [], "private": False})
+
+    def list_files(self, body, repo):
+        facts = lambda data: {"size": len(data), "oid": hashlib.sha1(data).hexdigest()}  # noqa: E731
+        self.answer(content=[{"type": "file", "path": path} | facts(data) for path, data in self.server.repos[repo].items()])
+
     def resolve(self, body, repo, revision, path):
         if repo not in self.server.repos:
             known = self.headers.get("Authorization")
@@ -109,6 +117,8 @@ ROUTES = {
     "POST /datasets/([^/]+/[^/]+).git/info/lfs/objects/batch": Handler.batch,
     "PUT /lfs/(.*)": Handler.upload,
     "POST /api/datasets/([^/]+/[^/]+)/commit/main": Handler.commit,
+    f"GET /api/datasets/([^/]+/[^/]+)/revision/(?:main|{COMMIT})": Handler.describe,
+    f"GET /api/datasets/([^/]+/[^/]+)/tree/{COMMIT}/?": Handler.list_files,
     "(?:GET|HEAD) /datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.*)": Handler.resolve,
 }
 

@@ -6,6 +6,7 @@
 __all__ = ['flat_parameters', 'Functional', 'differentiate', 'plain_attention', 'has_forward_mode']
 
 # %% ../../nbs/networks/01_functional.ipynb #01dce382
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -91,7 +92,8 @@ def has_forward_mode(
         return True
     function, theta = Functional(module), flat_parameters(module)
     try:
-        with torch.random.fork_rng(devices=[]), plain_attention():
+        with torch.random.fork_rng(devices=[]), plain_attention(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # PyTorch about its own insides
             jvp(lambda point: function(point, images), (theta,), (theta,))
     except RuntimeError:  # `NotImplementedError` is one of them
         return False

@@ -108,6 +108,9 @@ STUDIES: dict[str, Exhibit] = {
     "tableB1": _study("tableB1", soft.levers),
     "tableB2": _study("tableB2", soft.levers, setting=soft.FASHION),
     "tableB3": _study("tableB3", soft.levers, setting=soft.KMNIST10K),
+    "tableB4": _study("tableB4", soft.levers, setting=soft.MNIST_CONVNET),
+    "tableB5": _study("tableB5", soft.levers, setting=soft.CIFAR),
+    "tableB6": _study("tableB6", soft.transfers),
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #b334463f

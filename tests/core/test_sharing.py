@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import subprocess
 import sys
 from dataclasses import replace
 from io import BytesIO
@@ -281,6 +282,15 @@ def hub(monkeypatch, tmp_path):
 
 
 TOKEN = "hf_right"  # that the stand-in takes
+
+
+def test_the_real_datasets_library_reads_what_was_pushed_by_its_name(hub, distilled):
+    pytest.importorskip("datasets")
+    distilled.push_to_hub("me/bars-6", token=TOKEN)
+    script = "import datasets; rows = datasets.load_dataset('me/bars-6', split='train'); print(rows['label'][:])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # it reads its settings once
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == distilled.labels.tolist()
 
 
 def test_labels_that_were_pushed_are_read_back(hub, distilled, capsys):

@@ -33,8 +33,9 @@ PARAMETERS = {  # at 3 x 32 x 32, 10 classes
     "resnet14": 175_258,
     "resnet18": 11_173_962,
     "convnet": 320_010,
+    "mlp": 411_146,
 }
-FEATURES = {"lenet": 84, "alexnet": 192, "alexnet_no_lrn": 192, "resnet14": 64, "resnet18": 512, "convnet": 2048}
+FEATURES = {"lenet": 84, "alexnet": 192, "alexnet_no_lrn": 192, "resnet14": 64, "resnet18": 512, "convnet": 2048, "mlp": 128}
 WITH_BATCHNORM = "resnet14", "resnet18"
 
 CPU = Compute(device="cpu")

@@ -72,6 +72,13 @@ def test_label_sources_differ_in_nothing_but_the_labels():
         assert len(rivals) == 8 and all(given == common[0] for given in common)
 
 
+def test_other_students_learn_from_labels_of_the_table_of_levers():
+    cells, levers = exhibit_runs("tableB6", "paper"), {*exhibit_runs("tableB1", "paper").values()}
+    assert len(cells) == 5 * 3 * 2 and all({*dependencies(run)} < levers for run in cells.values())
+    tests = {run.spec["test"]["network"] + ", " + run.spec["test"]["optimizer"] for run in cells.values()}
+    assert tests == {name for name, _, _ in cells} and {count for _, count, _ in cells} == {10, 100}
+
+
 def test_studies_share_their_experts_and_cells():
     experts = {run for name in STUDIES for run in all_runs([name], "paper") if run.kind == "experts"}
     assert len(experts) == 1
