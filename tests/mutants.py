@@ -717,7 +717,11 @@ DATA = [
         "data/datasets.py",
         "data/test_datasets.py::test_identity_tells_pixels_labels_and_shapes_apart",
         {
-            "identity-without-labels": ("for part in (self.images, self.labels):", "for part in (self.images,):", "labels are content"),
+            "identity-without-labels": (
+                "for part in (self.images, self.labels):",
+                "for part in (self.images,):",
+                "labels are content",
+            ),
         },
     ),
     *rows(
