@@ -71,14 +71,6 @@ def _spread(distilled: DistilledDataset, count: int) -> Tensor:  # (at most coun
     shown = min(count, len(distilled))
     return distilled.base_labels.argsort(stable=True)[torch.arange(shown) * len(distilled) // shown]
 
-
-def _draw_examples(figure: Figure, distilled: DistilledDataset, count: int) -> None:
-    "Base images, evenly spread over their classes, one to a column, with their labels below."
-    shown = _spread(distilled, count)
-    for column, row in zip(figure.subplots(2, len(shown), squeeze=False).T, shown.tolist(), strict=True):
-        draw_image(column[0], distilled.images[row], distilled.source.classes[distilled.base_labels[row]])
-        draw_bars(column[1], distilled.labels[row], distilled.target.classes)
-
 # %% ../nbs/core/04_plots.ipynb #962a5b32
 class Picture(Figure):
     "A figure that notebooks show, whether or not `pyplot` is used."
@@ -115,7 +107,10 @@ def draw_distilled(
     "A figure of a distilled data set: some base images with their labels, all labels, the learning curve."
     distilled, figure = distilled.to("cpu"), Picture(figsize=(11, 6.5), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))
-    _draw_examples(top, distilled, examples)
+    shown = _spread(distilled, examples).tolist()
+    for column, row in zip(top.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
+        draw_image(column[0], distilled.images[row], distilled.source.classes[distilled.base_labels[row]])
+        draw_bars(column[1], distilled.labels[row], distilled.target.classes)
     for draw, axis in zip((draw_heatmap, draw_curve), bottom.subplots(1, 2), strict=True):
         draw(axis, distilled)
     source, target = (reference.name.rsplit("/", 1)[-1] for reference in (distilled.source, distilled.target))

@@ -33,7 +33,7 @@ from .data.known import KNOWN
 from .training.evaluation import Evaluation
 from .training.trainer import OPTIMIZERS
 from .training.training_set import are_probabilities
-from .utils import InputError, check_writable, first_line, replacing
+from .utils import InputError, asset, check_writable, first_line, replacing
 
 # %% ../nbs/core/09_sharing.ipynb #2b9593e8
 def write_npz(
@@ -163,32 +163,6 @@ def _results(facts: dict[str, Any], evaluation: Evaluation | None) -> list[dict[
 
 # %% ../nbs/core/09_sharing.ipynb #e0a05239
 _LABELS, _TABLE = "labels.safetensors", "labels.parquet"
-_CARD = """---
-{head}
----
-
-# Soft labels for {count} images
-
-A network that is trained on these {count} images with these soft labels, and on nothing else, learns the classes of {target}.
-Made by [labeldistill](https://github.com/labeldistill/labeldistill).
-
-```python
-import labeldistill as ld
-
-labels = {load}  # a torch Dataset of (image, soft label)
-print(ld.evaluate(labels))
-```
-
-`labels.parquet` has the columns `image` and `label`, a number for each of the classes below. `datasets.load_dataset` reads it.
-
-{origin}
-
-## Where the labels come from
-
-```json
-{facts}
-```
-"""
 
 # %% ../nbs/core/09_sharing.ipynb #f3045f8f
 def _head(facts: dict[str, Any], count: int, evaluation: Evaluation | None) -> str:
@@ -209,7 +183,8 @@ def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load
     origin = ORIGINS.get(source)
     said = f"The images are from {source}: {origin.citation}. Licence: {origin.licence or 'not stated'}." if origin else ""
     words = {"target": target if target in KNOWN else "another data set", "load": load, "origin": said}
-    return _CARD.format(**words, count=count, head=_head(facts, count, evaluation), facts=json.dumps(facts, indent=1))
+    text = asset("dataset_card.md").read_text(encoding="utf-8")
+    return text.format(**words, count=count, head=_head(facts, count, evaluation), facts=json.dumps(facts, indent=1))
 
 # %% ../nbs/core/09_sharing.ipynb #97a1f429
 def _write_files(labels: DistilledDataset, folder: Path, evaluation: Evaluation | None, load: str) -> None:

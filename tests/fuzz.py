@@ -38,7 +38,7 @@ from safetensors.torch import save_file
 from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, distill, evaluate, load, load_distilled
 from labeldistill.cli import app, main, method_command
 from labeldistill.config import METHODS
-from labeldistill.reproduce.compare import cost_frame, judge, look_up
+from labeldistill.reproduce.compare import judge, look_up
 from labeldistill.reproduce.exhibits import Cell, cells
 from labeldistill.reproduce.records import read_record, write_json
 from labeldistill.reproduce.runs import perform
@@ -389,7 +389,6 @@ def of_records(at: Materials, folder: Path, changes: dict[str, list], edits: dic
     def act() -> None:
         found = look_up(cell, folder)
         assert (found is None or record is not None) and judge(cell, found, 1.0)
-        cost_frame(folder, "smoke")
         if record is not None:
             assert perform(cell.run, place, "cpu", False) == record.results
 

@@ -456,7 +456,7 @@ LOOP = [
         "methods/test_loop.py::test_validation_comes_every_five_epochs_but_a_hundred_iterations_apart_and_at_the_end",
         {
             "last-validation": (
-                "% every == 0 or len(progress.curve) == task.schedule.iterations",
+                "% every == 0 or len(progress.curve) == total",
                 "% every == 0",
                 "the last labels are validated too",
             ),
@@ -717,7 +717,11 @@ DATA = [
         "data/datasets.py",
         "data/test_datasets.py::test_identity_tells_pixels_labels_and_shapes_apart",
         {
-            "identity-without-labels": ("for part in (images, labels):", "for part in (images,):", "labels are content"),
+            "identity-without-labels": (
+                "for part in (self.images, self.labels):",
+                "for part in (self.images,):",
+                "labels are content",
+            ),
         },
     ),
     *rows(
@@ -896,7 +900,11 @@ FRONT = [
         "analysis.py",
         "core/test_analysis.py",
         {
-            "true-class-fraction": ("return 100 * labels.gather", "return labels.gather", "shares are in per cent"),
+            "mean-over-all-classes": (
+                "totals / index.bincount()[:, None]",
+                "totals / len(index)",
+                "a mean is over the images of its own class",
+            ),
         },
     ),
     *rows(

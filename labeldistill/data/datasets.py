@@ -37,18 +37,6 @@ class Normalisation(NamedTuple):
         )
         return images.sub(shift).div_(scale)
 
-# %% ../../nbs/data/01_datasets.ipynb #da630a51
-def _content_hash(
-    images: Tensor,  # (n, c, h, w) uint8
-    labels: Tensor,  # (n,) int64
-    *facts: int | None,  # whatever else belongs to the content
-) -> str:
-    "SHA-256 of the image shape, the facts, the pixels and the labels."
-    digest = hashlib.sha256(repr((tuple(images.shape), *facts)).encode())
-    for part in (images, labels):
-        digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()
-
 # %% ../../nbs/data/01_datasets.ipynb #61976521
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -73,7 +61,11 @@ class Dataset:
     @cached_property
     def sha256(self) -> str:
         "Identity of the content and of its split. The name is not part of it."
-        return _content_hash(self.images, self.labels, len(self.classes), self.test_size, self.valid_size)
+        facts = tuple(self.images.shape), len(self.classes), self.test_size, self.valid_size
+        digest = hashlib.sha256(repr(facts).encode())
+        for part in (self.images, self.labels):
+            digest.update(part.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
     @cached_property
     def originals(self) -> Tensor:  # (n,) int64

@@ -7,6 +7,7 @@ __all__ = ['ORIGINS', 'Download', 'fetch', 'unpack', 'Origin', 'leaving_no_empty
 
 # %% ../../nbs/data/02_downloads.ipynb #16a9167e
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -23,7 +24,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from ..utils import InputError, clear_stale, first_line, temporary_name
+from ..utils import InputError, asset, clear_stale, first_line, temporary_name
 
 # %% ../../nbs/data/02_downloads.ipynb #aa88a2d4
 class Download(NamedTuple):
@@ -152,60 +153,10 @@ class Origin(NamedTuple):
     citation: str
     downloads: tuple[Download, ...] = ()  # empty: built in, or torchvision holds addresses and checksums
 
-# %% ../../nbs/data/02_downloads.ipynb #15b8e1a2
-_KUZUSHIJI49 = tuple(
-    Download(f"http://codh.rois.ac.jp/kmnist/dataset/k49/{file}", f"Kuzushiji-49/{file}", None, f"md5:{md5}")
-    for file, md5 in (
-        ("k49-train-imgs.npz", "7ac088b20481cf51dcd01ceaab89d821"),
-        ("k49-train-labels.npz", "44a8e1b893f81e63ff38d73cad420f7a"),
-        ("k49-test-imgs.npz", "d352e201d846ce6b94f42c990966f374"),
-        ("k49-test-labels.npz", "4da6f7a62e67a832d5eb1bd85c5ee448"),
-    )
-)
-
-# %% ../../nbs/data/02_downloads.ipynb #882dc834
-_KMNIST10K = tuple(
-    Download(f"http://codh.rois.ac.jp/kmnist/dataset/kmnist/{file}", f"KMNIST/raw/{file}", None, f"sha256:{sha256}")
-    for file, sha256 in (
-        ("t10k-images-idx3-ubyte.gz", "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
-        ("t10k-labels-idx1-ubyte.gz", "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
-    )
-)
-
-# %% ../../nbs/data/02_downloads.ipynb #ddb08e46
-_CUB200 = Download(
-    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-    *("CUB_200_2011.tgz", 1_150_585_339, "md5:97eceeb196236b17998738112f37df78"),
-)
-_TINY_IMAGENET = Download(
-    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-    *("tiny-imagenet-200.zip", 248_100_043, "md5:90528d7ca1a48142e341f4ef8d21d0de"),
-)
-
 # %% ../../nbs/data/02_downloads.ipynb #e98a156f
-_CLANUWAT = "Clanuwat et al. (2018), Deep learning for classical Japanese literature, arXiv:1812.01718"
-_COHEN = "Cohen et al. (2017), EMNIST: an extension of MNIST to handwritten letters, arXiv:1702.05373"
-_KRIZHEVSKY = "Krizhevsky (2009), Learning multiple layers of features from tiny images, University of Toronto"
-_NETZER = "Netzer et al. (2011), Reading digits in natural images with unsupervised feature learning, NIPS workshop"
-_CHRABASZCZ = "Chrabaszcz, Loshchilov and Hutter (2017), A downsampled variant of ImageNet, arXiv:1707.08819"
-_NON_COMMERCIAL = "non-commercial use only"
-
 ORIGINS = {
-    "digits": Origin("CC BY 4.0", "Alpaydin and Kaynak (1998), Optical recognition of handwritten digits, UCI repository"),
-    "letters": Origin("MIT (typefaces: as shipped with matplotlib)", "drawn by this package"),
-    "mnist": Origin(None, "LeCun et al. (1998), Gradient-based learning applied to document recognition, Proc. IEEE"),
-    "fashion_mnist": Origin("MIT", "Xiao, Rasul and Vollgraf (2017), Fashion-MNIST, arXiv:1708.07747"),
-    "kmnist": Origin("CC BY-SA 4.0", _CLANUWAT),
-    "kmnist10k": Origin("CC BY-SA 4.0", _CLANUWAT, _KMNIST10K),
-    "emnist_letters": Origin(None, _COHEN),
-    "emnist_letters_transposed": Origin(None, _COHEN),
-    "kuzushiji49": Origin("CC BY-SA 4.0", _CLANUWAT, _KUZUSHIJI49),
-    "cifar10": Origin(None, _KRIZHEVSKY),
-    "cifar100": Origin(None, _KRIZHEVSKY),
-    "svhn": Origin(_NON_COMMERCIAL, _NETZER),
-    "tiny_imagenet": Origin(_NON_COMMERCIAL, "Le and Yang (2015), Tiny ImageNet visual recognition challenge", (_TINY_IMAGENET,)),
-    "imagenet64": Origin(_NON_COMMERCIAL, _CHRABASZCZ),
-    "cub200": Origin(None, "Wah et al. (2011), The Caltech-UCSD Birds-200-2011 dataset, report CNS-TR-2011-001", (_CUB200,)),
+    name: Origin(**facts | {"downloads": tuple(Download(**file) for file in facts.get("downloads", ()))})
+    for name, facts in json.loads(asset("origins.json").read_text(encoding="utf-8")).items()
 }
 
 # %% ../../nbs/data/02_downloads.ipynb #cfcc1451

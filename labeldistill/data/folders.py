@@ -103,12 +103,6 @@ def pictures_below(
                 yield file
 
 # %% ../../nbs/data/04_folders.ipynb #b3c28f3a
-def _read_file(file: Path, content: bytes, remarks: Counter[str]) -> Tensor:  # (1 or 3, h, w) uint8
-    "The pixels of an image file. Raises `InputError`."
-    with open_image(io.BytesIO(content), file) as image:
-        return image_pixels(image, f"'{file}'", remarks)
-
-
 def read_folder(
     path: Path,
     image_size: int | None = None,  # resize to this many pixels a side
@@ -122,7 +116,9 @@ def read_folder(
         for file, label in files:
             content = file.read_bytes()
             digest.update(hashlib.sha256(content).digest() + label.to_bytes(4, "big"))
-            yield _read_file(file, content, remarks), label
+            with open_image(io.BytesIO(content), file) as image:
+                pixels = image_pixels(image, f"'{file}'", remarks)
+            yield pixels, label
 
     dataset = stack(str(path), examples(), len(files), image_size)
     tell(str(path), remarks)

@@ -274,7 +274,6 @@ _CIFAR10 = [f"cifar-10-batches-py/{part}" for part in (*(f"data_batch_{i}" for i
 _CIFAR100 = [f"cifar-100-python/{part}" for part in ("train", "test", "meta")]
 _IMAGENET64 = "photographs, ImageNet-1K downsampled"
 _SVHN = "SVHN", "digits of house numbers", (3, 32, 32), 99_289, 10, ("train_32x32.mat", "test_32x32.mat")
-_SVHN_FACTS = {"constants": COLOUR, "parts": ({"split": "train"}, {"split": "test"})}
 
 KNOWN = {
     "digits": Known("handwritten digits of scikit-learn", (1, 28, 28), 1797, 10, (), _read_digits),
@@ -288,7 +287,7 @@ KNOWN = {
     "kuzushiji49": _own("kuzushiji49", "cursive Japanese characters, imbalanced", (1, 28, 28), 270_912, 49, _read_kuzushiji49),
     "cifar10": _cifar("CIFAR10", 10, *_CIFAR10),
     "cifar100": _cifar("CIFAR100", 100, *_CIFAR100),
-    "svhn": _torchvision(*_SVHN, **_SVHN_FACTS),
+    "svhn": _torchvision(*_SVHN, constants=COLOUR, parts=({"split": "train"}, {"split": "test"})),
     "tiny_imagenet": _own("tiny_imagenet", "photographs, 200 classes of ImageNet", (3, 64, 64), 110_000, 200, _read_tiny),
     "imagenet64": Known(_IMAGENET64, (3, 64, 64), 1_331_167, 1000, _IMAGENET64_FILES, _read_imagenet64),
     "cub200": _own("cub200", "photographs of birds", (3, 32, 32), 11_788, 200, _read_cub200),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log_spaced', 'ExpertTrajectory', 'expert_logits', 'save_trajectory', 'load_trajectory', 'soften', 'keep_top',
-           'trajectory_labels', 'entropy', 'jensen_shannon', 'swap_rank']
+           'trajectory_labels', 'entropy', 'swap_rank']
 
 # %% ../../nbs/methods/05_experts.ipynb #b6a1a4bf
 from math import log
@@ -148,15 +148,6 @@ def entropy(
 ) -> Tensor:  # (...) bits
     "How undecided labels are: 0 for a hard label, log2 C for a uniform one."
     return torch.special.entr(labels).sum(-1) / log(2)
-
-# %% ../../nbs/methods/05_experts.ipynb #84b149e5
-def jensen_shannon(
-    labels: Tensor,  # (..., C) probabilities
-    others: Tensor,  # the same shape
-) -> Tensor:  # (...) 0 to 1
-    "The Jensen-Shannon distance: the root of the divergence in bits."
-    divergence = entropy((labels + others) / 2) - (entropy(labels) + entropy(others)) / 2
-    return divergence.clamp(min=0).sqrt()
 
 # %% ../../nbs/methods/05_experts.ipynb #46e9d408
 def swap_rank(

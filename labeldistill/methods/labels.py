@@ -46,20 +46,6 @@ def noise_images(
 # %% ../../nbs/methods/07_labels.ipynb #718ddbc3
 INITS = ("uniform", "one-hot", "smoothed", "random")
 
-
-def _labels_by_name(
-    name: str,  # one of `INITS`
-    classes: Tensor,  # (N,) int64, the class of each image
-    count: int,  # C
-    seed: int,
-) -> Tensor:  # (N, C) float32
-    "Labels of a known kind."
-    if name == "uniform":
-        return uniform_labels(len(classes), count)
-    if name == "random":
-        return torch.randn(len(classes), count, generator=generator(seed, "start labels"))
-    return smoothed_labels(classes, count, 0.1 if name == "smoothed" else 0.0)
-
 # %% ../../nbs/methods/07_labels.ipynb #d8412ba3
 def _given_labels(
     init: Any,  # labels (N, C), or the path of a file
@@ -143,6 +129,9 @@ def initial_labels(
     if isinstance(init, Method):
         other = init.build(replace(task, student=student))
         return other.training_set(other.init_params(task, seed)).labels.cpu(), other.found
-    says_classes = len(task.base) and init in ("one-hot", "smoothed")
-    classes = target_classes(task.base, task.target) if says_classes else classes_in_turn(task.count, task.classes)
-    return _labels_by_name(init, classes, task.classes, seed), {}
+    if init == "uniform":
+        return uniform_labels(task.count, task.classes), {}
+    if init == "random":
+        return torch.randn(task.count, task.classes, generator=generator(seed, "start labels")), {}
+    classes = target_classes(task.base, task.target) if len(task.base) else classes_in_turn(task.count, task.classes)
+    return smoothed_labels(classes, task.classes, 0.1 if init == "smoothed" else 0.0), {}

@@ -250,11 +250,6 @@ def epochs_between_validations(
     epochs = -(-schedule.iterations // per_epoch)
     return max(min(5, epochs // 8), -(-100 // (per_epoch * (inner_steps or 1))), ceil(2 * cost / per_epoch))
 
-# %% ../../nbs/methods/12_loop.ipynb #e04eba8f
-def _validation_due(task: LoadedTask, progress: Progress, every: int) -> bool:  # every: epochs between validations
-    "Whether labels are to be validated after this epoch."
-    return int(progress.epoch) % every == 0 or len(progress.curve) == task.schedule.iterations
-
 # %% ../../nbs/methods/12_loop.ipynb #53301c47
 def _starts_informed(distiller: Distiller, progress: Progress) -> bool:
     "Whether the run has yet to begin, with labels that prefer some class."
@@ -300,7 +295,7 @@ def learn(
                 progress = validate(task, distiller, seed, progress, callback)
             while len(progress.curve) < total:
                 progress = loop.run_epoch(progress, bar)
-                if _validation_due(task, progress, every):
+                if int(progress.epoch) % every == 0 or len(progress.curve) == total:
                     bar.set_postfix_str("validating")
                     progress = validate(task, distiller, seed, progress, callback)
                     if checkpoint:

@@ -27,16 +27,17 @@ def flat_parameters(module: nn.Module) -> Tensor:  # (P,)
         raise InputError("nothing in the network before its last layer can be trained; ridge needs that, second-order does not")
     return torch.cat(trained)
 
-# %% ../../nbs/networks/01_functional.ipynb #1c27c710
-class FlatModule:
-    "A module whose trainable parameters are one flat vector `theta` (P,); frozen parameters and buffers are on `device`."
+# %% ../../nbs/networks/01_functional.ipynb #a8321616
+class Functional:
+    "A module's computation, in training mode or as at test, in \"fp32\" or \"bf16\", as a function of a flat parameter vector."
 
-    def __init__(self, module: nn.Module, device: torch.device | str = "cpu"):
-        self.module = module
+    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", precision: str = "fp32", training: bool = True):
+        self.module = module.train(training)
         self.shapes = {name: parameter.shape for name, parameter in module.named_parameters() if parameter.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.frozen = {name: x.detach().to(device) for name, x in module.named_parameters() if not x.requires_grad}
         self.buffers = {name: tensor.to(device, copy=True) for name, tensor in module.named_buffers()}
+        self.dtype = torch.bfloat16 if precision == "bf16" else None  # None: that of the parameters
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         "Views of the flat vector in the shapes of the parameters."
@@ -47,14 +48,6 @@ class FlatModule:
         module = deepcopy(self.module).to(theta.device)
         module.load_state_dict({**self.unflatten(theta), **buffers}, strict=False)  # frozen parameters are there already
         return module
-
-# %% ../../nbs/networks/01_functional.ipynb #a8321616
-class Functional(FlatModule):
-    "A module's computation, in training mode or as at test, in \"fp32\" or \"bf16\", as a function of a flat parameter vector."
-
-    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", precision: str = "fp32", training: bool = True):
-        super().__init__(module.train(training), device)
-        self.dtype = torch.bfloat16 if precision == "bf16" else None  # None: that of the parameters
 
     def cast(self, x: Tensor) -> Tensor:
         "The tensor in the precision of the computation; whole numbers unchanged."

@@ -5,14 +5,12 @@
 # %% auto #0
 __all__ = ['PAPER_NETWORKS', 'DD_NETWORKS', 'ORIGINAL_DD', 'VERDICTS', 'RIDGE_ONLY', 'LEAST_SETS', 'Sources', 'Measurement',
            'measurement', 'look_up', 'tolerance', 'Finding', 'judge', 'spread_row', 'Spread', 'repeats', 'spreads',
-           'compare', 'count_verdicts', 'findings_frame', 'contenders', 'labels_against_images', 'by_source', 'pooled',
-           'picked', 'cost_frame']
+           'compare', 'count_verdicts', 'findings_frame', 'by_source', 'pooled', 'picked']
 
 # %% ../../nbs/reproduce/10_compare.ipynb #3deb2aa7
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
-from itertools import product
-from math import hypot, isfinite
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev, variance
 from typing import Any, NamedTuple
@@ -20,8 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from .exhibits import Cell, cells, exhibit_runs
-from .paper import LEARNED, ORIGINALS, OUR_DD, PAPER_TABLES
-from .records import read_record
+from .paper import PAPER_TABLES
 from .runs import Done, finished, finished_record
 from ..training.evaluation import mean_and_std
 from ..utils import InputError
@@ -194,37 +191,6 @@ def findings_frame(findings: Iterable[Finding]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*columns, "tolerance", "verdict", "run"]).astype({"ours": float, "ours std": float})
     return frame.assign(difference=frame["ours"] - frame["paper"])
 
-# %% ../../nbs/reproduce/10_compare.ipynb #7f9a0d19
-def contenders(
-    scenario: str,  # "MNIST" or "CIFAR-10"
-    count: str,  # base examples or images
-    results: Path,  # folder of all results
-    scale: str,
-) -> dict[str, Finding]:
-    "All systems with as many examples or images: labels in Table 1, images there and in Table 17."
-    systems = {(scenario, name): name for name in (*LEARNED, *ORIGINALS)}
-    systems |= {(None, f"{scenario} ({name})"): f"Our {name}" for name in OUR_DD}
-    here = [f for f in compare(results, scale, "table1", "table17") if f.cell.column == count]
-    return {systems[at]: f for f in here if (at := (f.cell.section, f.cell.row)) in systems}
-
-# %% ../../nbs/reproduce/10_compare.ipynb #be046b8c
-def labels_against_images(
-    found: Mapping[str, Finding],  # by system
-    spread: Mapping[str, float],  # b by system, over sets of base examples or seeds; none: 0
-) -> pd.DataFrame:
-    "Every pair of ours: the difference in percentage points, its limit, and which is better."
-    rows = []
-    for label, image in product(LEARNED, (system for system in found if system not in LEARNED)):
-        ours, theirs = found[label].ours, found[image].ours
-        better, difference, limit = f"not run: {', '.join(x for x in (label, image) if not found[x].ours)}", None, None
-        if ours and theirs:
-            both = hypot(spread[label], spread.get(image, 0))
-            difference, limit = ours.mean - theirs.mean, tolerance(ours, theirs.std, both, theirs.n)
-            better = "labels" if difference > limit else "images" if difference < -limit else "no difference beyond chance"
-        rows.append((label, image, difference, limit, better))
-    frame = pd.DataFrame(rows, columns=["labels", "images", "difference", "limit", "better"])
-    return frame.set_index(["labels", "images"]).round(2)
-
 # %% ../../nbs/reproduce/10_compare.ipynb #4ee8e81a
 Sources = Mapping[Hashable, Done | None]  # by source, number of images N and base set
 
@@ -260,12 +226,3 @@ def picked(
     tests = {key: [done.results["tests"][augmentation] for done in group] for key, group in whole.items()}
     best = max(whole, key=lambda key: fmean(test["validation_accuracy"] for test in tests[key]), default=None)
     return (best[0], whole[best]) if best else None
-
-# %% ../../nbs/reproduce/10_compare.ipynb #d04202fd
-def cost_frame(results: Path, scale: str) -> pd.DataFrame:  # results: folder of all results
-    "Finished runs with their hours and memory, by kind and device."
-    records = filter(None, map(read_record, sorted((Path(results) / scale).glob("*"))))
-    rows = [(r.spec["kind"], r.facts["device"], r.facts["seconds"] / 3600, r.facts["peak_memory_mb"] / 1000) for r in records]
-    frame = pd.DataFrame(rows, columns=["kind", "device", "hours", "memory"])
-    what = {"runs": ("hours", "size"), "hours": ("hours", "sum"), "largest memory (GB)": ("memory", "max")}
-    return frame.groupby(["kind", "device"]).agg(**what).round(1)

@@ -57,77 +57,7 @@ def plan(
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #40cf2c5f
 BASE = "Base examples"
-
-WORDS: dict[str, tuple[str, ...]] = {
-    "table1": ("within a data set", "Within-data-set distillation", BASE),
-    "table2": ("CIFAR-100", "CIFAR-100 within-data-set distillation, one example per class", BASE),
-    "table3": ("across data sets", "Cross-data-set distillation", BASE),
-    "table4": ("training times", "Training times (minutes)"),
-    "table5": ("repeatability", "Repeating everything with the same 100 base examples"),
-    "table6": ("base examples", "Five random sets of 100 base examples"),
-    "table7": ("chosen base examples", "Base examples chosen by validation of baselines", BASE),
-    "table8": ("target set size", "Fewer real examples of the target, 100 base examples", "Target examples"),
-    "table9": ("numbers of steps", "Training on labels for other numbers of steps than T_i", "Steps"),
-    "table10": ("image steps", "Original DD, other numbers of steps than its 30", "Steps"),
-    "table11": ("image learning rates", "Original DD, its own learning rates or their mean"),
-    "table12": ("image order", "Original DD, images in another order"),
-}
-
-# %% ../../nbs/reproduce/08_exhibits.ipynb #59639382
-WORDS |= {
-    "table13": ("other networks, LD", "Second order: labels learned with AlexNet, other networks trained on them", BASE),
-    "table14": ("other networks, LD RR", "Ridge: labels learned with AlexNet, other networks trained on them", BASE),
-    "table15": ("images, networks", "Original DD, learned with AlexNet"),
-    "table16": ("ridge labels, no ridge", "Labels of the ridge method, networks with and without ridge layer"),
-    "table17": ("our images", "Images instead of labels, by the same two methods", BASE),
-    "figure1": ("letters in, digits out", "Learned labels at work across data sets"),
-    "figure2": ("flexibility", "Distilled data used in another way than it was learned for"),
-    "figure3": ("gradient variance", "Variance of the label gradient over minibatches"),
-    "figure4": ("data sets", "Example images of the data sets"),
-    "figure5": ("networks", "The two networks"),
-    "figure6": ("mean labels, CIFAR-10", "Mean labels of base examples by class, CIFAR-10, numbers from 0.05 up"),
-    "figure7": ("mean labels, characters", "The same for MNIST, and for letters that teach KMNIST"),
-    "figure8": ("single labels", "Five base examples of each scenario with their labels by both methods"),
-    "figure9": ("mixtures", "Base examples mixed by their labels, above real examples of each class"),
-}
-
-# %% ../../nbs/reproduce/08_exhibits.ipynb #7c270b50
-_SOURCES, _LEVERS = "Label sources within one budget", "What makes labels better"
-
-WORDS |= {
-    "tableA1": ("all label sources", _SOURCES, BASE),
-    "tableA2": ("the same, KMNIST", _SOURCES, BASE),
-    "tableA3": ("kinds of soft labels", "Hard labels, smoothed ones, experts', learned ones", BASE),
-    "tableA4": ("CutMix", "True and experts' labels, students with and without CutMix"),
-    "tableA5": ("other images", "Other draws of images"),
-    "tableA6": ("other experts", "Other experts"),
-    "tableA7": ("the same, CIFAR-10", _SOURCES, BASE),
-    "tableA8": ("label learning rates", "How fast labels move: accuracy on validation", BASE),
-    "tableB1": ("levers", _LEVERS, BASE),
-    "tableB2": ("levers, Fashion-MNIST", _LEVERS, BASE),
-    "tableB3": ("levers, KMNIST", _LEVERS, BASE),
-    "tableB4": ("levers, ConvNet", _LEVERS, BASE),
-    "tableB5": ("levers, CIFAR-10", _LEVERS, BASE),
-    "tableB6": ("other students", "Students that the labels were not made for", BASE),
-}
-
-# %% ../../nbs/reproduce/08_exhibits.ipynb #b5ea7e7e
-WORDS |= {
-    "figureA1": ("hard and soft labels", "Random and distilled images with hard labels and with experts', ten of each class"),
-    "figureA2": ("when to stop", "What students learn from experts that stop at some point"),
-    "figureA3": ("swapped probabilities", "Labels whose largest, second, ... probability has changed places with the smallest"),
-    "figureA4": ("temperature", "Stopping point and temperature, ten images of each class"),
-    "figureA5": ("one label", "The label of one image along an expert's training"),
-    "figureA6": ("data and knowledge", "Images against kept probabilities of each label, and the best of all stopping points"),
-    "figureA7": ("zero-shot", "A class without images, and a class that no label speaks of"),
-    "figureA8": (
-        "learned and experts' labels",
-        "Learned labels' distance from experts' along their training, ten images of each class",
-    ),
-    "figureA9": ("easy and hard images", "Images chosen by the experts' cross-entropy"),
-    "figureA10": ("like classes", "Mean labels of each class without its own probability"),
-    "figureA11": ("a late expert", "Images against kept probabilities, labels of a late expert"),
-}
+WORDS = {name: words for name, *words in paper.read_rows("exhibits.csv")}
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #2300bf3f
 @dataclass(frozen=True)
@@ -162,9 +92,6 @@ EXHIBITS = {
 }
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #351f7473
-_kinds = partial(soft.head_to_head, ways=soft.KINDS_OF_LABELS, counts=soft.SHIFTED)
-
-
 def _study(name: str, parts: Callable[[Setting], Parts], after: str = "", setting: Setting = MNIST, **more: Any) -> Exhibit:
     return Exhibit(*WORDS[name], parts=parts, after=after, setting=setting, **more)
 
@@ -172,7 +99,7 @@ def _study(name: str, parts: Callable[[Setting], Parts], after: str = "", settin
 STUDIES: dict[str, Exhibit] = {
     "tableA1": _study("tableA1", soft.head_to_head),
     "tableA2": _study("tableA2", soft.head_to_head, setting=soft.KMNIST),
-    "tableA3": _study("tableA3", _kinds, "their Table 3"),
+    "tableA3": _study("tableA3", partial(soft.head_to_head, ways=soft.KINDS_OF_LABELS, counts=soft.SHIFTED), "their Table 3"),
     "tableA4": _study("tableA4", soft.following("cutmix")),
     "tableA5": _study("tableA5", soft.following("draws"), "their Table 5", early=True),
     "tableA6": _study("tableA6", soft.following("experts"), "their Table 6", early=True),

@@ -6,7 +6,7 @@
 __all__ = ['Spec', 'LEARNING', 'DISTILL', 'BASELINE', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'PAPER_EXPERIMENTS',
            'Workspace', 'Experiment', 'distill_arguments', 'summary', 'describe_evaluation', 'learn', 'test_labels',
            'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'run_gradient_variance',
-           'seconds', 'extrapolate', 'run_timing']
+           'extrapolate', 'run_timing']
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #9920cc6e
 import math
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..analysis import gradient_variance
 from ..api import distill, evaluate, prepare, true_labels
 from ..artifact import DistilledDataset, load_distilled, resolve
 from ..config import Compute, Method, Schedule, Student, Task, method_from_json
@@ -150,8 +151,6 @@ GRADIENT_VARIANCE = LEARNING | {"compute": Compute(precision="fp32"), "draws": 2
 
 def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
-    from labeldistill.analysis import gradient_variance  # drawing, which it also does, takes a second to import
-
     task, distiller = prepare(**distill_arguments(spec, workspace.device))
     if distiller.step is None or distiller.learns != "labels":
         raise InputError(f"method '{next(iter(spec['method']))}': has no label gradient; expected one that learns labels")
@@ -160,13 +159,6 @@ def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     return {"iteration": iteration, "variance": absolute, "relative_variance": relative}
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #9937555d
-def seconds(act: Callable[[], Any]) -> float:
-    "How long something takes."
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def extrapolate(
     once: float,  # seconds for a stretch
     twice: float,  # seconds for two of them
@@ -192,7 +184,9 @@ def run_timing(spec: Spec, workspace: Workspace) -> dict[str, Any]:
 
     def act(count: int) -> float:
         short = Schedule(epochs=count, outer_batch=whole.outer_batch, validate_every=every)
-        return seconds(lambda: learn(spec, workspace, schedule=short, compute=compute))
+        began = time.perf_counter()
+        learn(spec, workspace, schedule=short, compute=compute)
+        return time.perf_counter() - began
 
     act(stretch)  # warms up
     minutes = tuple(extrapolate(act(stretch), act(2 * stretch), epochs / stretch) for _ in range(spec["repeats"]))

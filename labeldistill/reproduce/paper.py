@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['Part', 'Parts', 'EMNIST', 'SCENARIOS', 'TRUE', 'LEARNED', 'HUNDRED', 'DD_EPOCHS', 'DD_STEPS', 'OUR_DD', 'ORIGINALS',
            'PAPER_TABLES', 'SIX', 'TWO', 'QUOTED', 'TIMED', 'FOUR', 'SEEDS', 'SIZES', 'ORIGINAL', 'STEPS', 'DD_AT',
-           'VARIED', 'DD_CHANGES', 'NETWORKS', 'ADAM', 'REPEATS', 'DRAWN', 'SMOKE', 'Number', 'paper_numbers',
-           'baseline', 'original', 'paper_epochs', 'PaperTable', 'within', 'pair', 'transferred', 'rivals', 'on_mnist',
-           'flexibility', 'repeated_images', 'paper_at_smoke']
+           'VARIED', 'DD_CHANGES', 'NETWORKS', 'ADAM', 'REPEATS', 'DRAWN', 'SMOKE', 'Number', 'read_rows',
+           'paper_numbers', 'baseline', 'original', 'paper_epochs', 'PaperTable', 'within', 'pair', 'transferred',
+           'rivals', 'on_mnist', 'flexibility', 'repeated_images', 'paper_at_smoke']
 
 # %% ../../nbs/reproduce/06_paper.ipynb #e294ea11
 import csv
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import product
 from typing import Any
+
+from ..utils import asset
 
 # %% ../../nbs/reproduce/06_paper.ipynb #32b40549
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class Number:
     std: float | None  # over 20 networks (200 for the original dataset distillation)
 
 
+def read_rows(name: str) -> list[list[str]]:  # name: of a file among the assets
+    "The rows of a table in CSV, without its head."
+    return list(csv.reader(asset(name).read_text(encoding="utf-8").splitlines()))[1:]
+
+
 def paper_numbers() -> list[Number]:
     "All numbers of Tables 1 to 17, in the paper's order."
-    text = files("labeldistill").joinpath("assets", "paper_tables.csv").read_text(encoding="utf-8")
     return [
         Number(f"table{table}", section or None, row, column, float(mean), float(std) if std else None)
-        for table, section, row, column, mean, std in list(csv.reader(text.splitlines()))[1:]
+        for table, section, row, column, mean, std in read_rows("paper_tables.csv")
     ]
 
 # %% ../../nbs/reproduce/06_paper.ipynb #7c0556c8

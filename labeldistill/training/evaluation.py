@@ -28,16 +28,6 @@ from .trainer import Cohort, MakeOptimizer, Trainer, can_train_together, recipe_
 from .training_set import TrainingSet, minibatches
 from ..utils import InputError
 
-# %% ../../nbs/training/04_evaluation.ipynb #4cba3227
-def _accuracies(
-    correct: Tensor,  # (n,) bool
-    labels: Tensor,  # (n,) int64
-) -> tuple[float, float]:  # per cent
-    "Plain accuracy, and the mean of the accuracies of the classes that occur."
-    sizes = labels.bincount().cpu()
-    hits = labels[correct].bincount(minlength=len(sizes)).cpu()
-    return 100 * hits.sum().item() / len(labels), 100 * (hits / sizes)[sizes > 0].double().mean().item()
-
 # %% ../../nbs/training/04_evaluation.ipynb #11993922
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -59,7 +49,9 @@ class ImageSet:
 
     def accuracies(self, model: Trainer | Callable[[Tensor], Tensor]) -> tuple[float, float]:  # per cent
         "Plain accuracy, and the mean of the accuracies of the classes that occur."
-        return _accuracies(self.guesses(model) == self.labels, self.labels)
+        sizes = self.labels.bincount().cpu()
+        hits = self.labels[self.guesses(model) == self.labels].bincount(minlength=len(sizes)).cpu()
+        return 100 * hits.sum().item() / len(self.labels), 100 * (hits / sizes)[sizes > 0].double().mean().item()
 
 # %% ../../nbs/training/04_evaluation.ipynb #c33e37c9
 def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:

@@ -93,20 +93,6 @@ class LinearHead(Head):
         "The network as trained so far, an ordinary module."
         return self.function.as_module(trained["theta"], state)
 
-# %% ../../nbs/training/01_heads.ipynb #e42f9ef1
-def _ridge_step(
-    features: Tensor,  # (N_i, d)
-    weights: Tensor,  # (d + 1, C)
-    scale: Tensor,  # ()
-    labels: Tensor,  # (N_i, C)
-    lam: float,
-    alpha: float,
-) -> tuple[Tensor, Tensor]:
-    "Loss of a minibatch at the global weights after its pseudo-gradient step, and those weights."
-    features = add_ones(features)
-    weights = pseudo_step(weights, ridge_solution(features, labels, gram_factor(features, lam)), alpha)
-    return ridge_loss(features, weights, scale, labels), weights.detach()
-
 # %% ../../nbs/training/01_heads.ipynb #01e158bb
 class RidgeHead(Head):
     "Networks whose last layer is a ridge regression; their state is buffers and the global weights."
@@ -125,9 +111,11 @@ class RidgeHead(Head):
 
     def loss(self, trained: Trained, state: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Any]:
         "Cross-entropy of the calibrated ridge layer on a minibatch, and the state after it."
-        features, buffers = self.function.with_buffers(trained["theta"], state[0], images)
-        loss, weights = _ridge_step(features, state[1], trained["scale"], labels, self.lam, self.pseudo_step)
-        return loss, (buffers, weights)
+        outputs, buffers = self.function.with_buffers(trained["theta"], state[0], images)
+        features = add_ones(outputs)
+        local = ridge_solution(features, labels, gram_factor(features, self.lam))
+        weights = pseudo_step(state[1], local, self.pseudo_step)
+        return ridge_loss(features, weights, trained["scale"], labels), (buffers, weights.detach())
 
     def classify(self, trained: Trained, state: Any, images: Tensor) -> Tensor:
         "Logits (b, C), as at test."

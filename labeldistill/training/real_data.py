@@ -68,12 +68,6 @@ def _full_trainer(
     trainer.optimizers[0].register_step_post_hook(lambda *_: schedule.step())
     return trainer
 
-# %% ../../nbs/training/05_real_data.ipynb #8d9f4430
-def _check_loss(loss: Tensor, epoch: int) -> None:
-    "Raises `InputError` if the loss is not a number."
-    if not loss.isfinite():
-        raise InputError(f"the loss became NaN or infinite in epoch {epoch + 1}")
-
 # %% ../../nbs/training/05_real_data.ipynb #d9138e42
 @dataclass(frozen=True, eq=False)
 class FullTraining:
@@ -99,5 +93,6 @@ def train_epochs(
             losses.extend(train_epoch(trainer, real, FULL_BATCH, generator(seed, "full order", epoch)))
             accuracies.append(validation.accuracy(trainer))
             bar.set_postfix(loss=f"{float(losses[-1]):.3f}", valid=f"{accuracies[-1]:.1f}%")
-            _check_loss(losses[-1], epoch)
+            if not losses[-1].isfinite():
+                raise InputError(f"the loss became NaN or infinite in epoch {epoch + 1}")
     return FullTraining(trainer.classifier().eval(), tuple(torch.stack(losses).tolist()), tuple(accuracies))

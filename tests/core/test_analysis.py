@@ -4,30 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from labeldistill import analysis
-from labeldistill.analysis import (
-    draw_examples,
-    draw_mean_labels,
-    draw_reconstructions,
-    gradient_variance,
-    label_gradient,
-    mean_labels,
-    reconstruct,
-    stretch,
-    true_class_share,
-    variance,
-)
+from labeldistill.analysis import gradient_variance, label_gradient, mean_labels, reconstruct, variance
 from labeldistill.api import prepare
 from labeldistill.config import Compute, Ridge, Schedule, SecondOrder, Task, Unrolled
-from labeldistill.data.base import choose_base
-from labeldistill.data.catalog import load
 from labeldistill.methods.loop import epoch_indices, make_batch, start
-from labeldistill.training.training_set import smoothed_labels, uniform_labels
-from labeldistill.utils import InputError
+from labeldistill.training.training_set import smoothed_labels
 
 
 def rng(seed):
@@ -36,11 +20,6 @@ def rng(seed):
 
 def tiny(channels, image_size, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, 8), nn.Tanh(), nn.Linear(8, classes))
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("digits")
 
 
 METHODS = {"ridge": Ridge(), "second-order": SecondOrder()}
@@ -53,18 +32,6 @@ def ready(method):
 
 
 # Labels against classes
-
-
-@given(st.integers(1, 40), st.integers(2, 9), st.integers(0, 99), st.floats(0, 1))
-def test_the_share_on_the_true_class_of_smoothed_labels_is_known(count, classes, seed, smoothing):
-    own = torch.randint(classes, (count,), generator=rng(seed))
-    share = true_class_share(smoothed_labels(own, classes, smoothing), own)
-    assert share == pytest.approx(100 * (1 - smoothing + smoothing / classes), abs=1e-3)
-
-
-def test_a_share_wants_base_examples_of_the_targets_classes():
-    with pytest.raises(InputError, match="class 12, labels have 10 classes"):
-        true_class_share(uniform_labels(2, 10), torch.tensor([1, 12]))
 
 
 @given(st.integers(1, 40), st.integers(2, 9), st.integers(0, 99))
@@ -93,29 +60,6 @@ def test_one_hot_labels_give_the_means_of_the_classes_and_black_where_there_are_
     mixed = reconstruct(images, smoothed_labels(torch.tensor([0, 0, 0, 2, 2, 2]), 3))
     assert (mixed[0].float() - images[:3].float().mean(0)).abs().max() <= 0.51
     assert mixed[1].eq(0).all()
-
-
-def test_stretching_uses_all_greys_and_bears_a_blank_image():
-    image = torch.randint(90, 110, (1, 4, 4), generator=rng(0), dtype=torch.uint8)
-    assert (stretch(image).min(), stretch(image).max()) == (0, 255)
-    assert stretch(torch.full((1, 4, 4), 7, dtype=torch.uint8)).eq(0).all()
-
-
-def test_images_are_reconstructed_once_for_all_classes(digits, monkeypatch):
-    calls = []
-    monkeypatch.setattr(analysis, "reconstruct", lambda *given: (calls.append(given), reconstruct(*given))[1])
-    draw_reconstructions(digits.images[:10], torch.eye(10), digits, examples=1)
-    assert len(calls) == 1
-
-
-def test_the_figures_are_drawn(digits, tmp_path):
-    base = choose_base(load("letters"), 10, balanced=False, seed=0)
-    labels = torch.rand(10, 10, generator=rng(0)).softmax(1)
-    draw_reconstructions(base.images, labels, digits, examples=2).savefig(tmp_path / "a.png")
-    draw_examples(base.images[:3], ["a", "b", "c"], {"ridge": labels[:3]}, digits.classes).savefig(tmp_path / "b.png")
-    axis = Figure().subplots()
-    draw_mean_labels(axis, labels, base.labels, base.dataset.classes, digits.classes)
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == [base.dataset.classes[c] for c in base.labels.unique()]
 
 
 # Noise of the gradients

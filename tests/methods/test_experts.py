@@ -8,7 +8,6 @@ import pytest
 import torch
 import user_networks
 from helpers import CPU, tiny_task
-from scipy.spatial.distance import jensenshannon
 from tqdm.auto import tqdm
 
 from labeldistill import Expert, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled
@@ -24,7 +23,6 @@ from labeldistill.methods.experts import (
     ExpertTrajectory,
     entropy,
     expert_logits,
-    jensen_shannon,
     keep_top,
     load_trajectory,
     log_spaced,
@@ -121,13 +119,6 @@ def test_top_k_keeps_the_largest_as_they_are():
     assert torch.equal(keep_top(labels, 1), torch.tensor([[0, 0.6, 0], [0.5, 0, 0]]))
     assert torch.equal(keep_top(labels, 2), torch.tensor([[0, 0.6, 0.3], [0.5, 0, 0.3]]))
     assert torch.equal(keep_top(labels, 3), labels) and torch.equal(keep_top(labels, 9), labels)
-
-
-def test_the_jensen_shannon_distance_is_scipys():
-    a, b = torch.randn(2, 20, 7, generator=generator(0, "x")).double().mul(3).softmax(-1)
-    expected = torch.from_numpy(jensenshannon(a.numpy(), b.numpy(), base=2, axis=1))
-    torch.testing.assert_close(jensen_shannon(a, b), expected, rtol=1e-9, atol=0)
-    assert (jensen_shannon(a, a) < 1e-6).all()
 
 
 def test_swapping_a_rank_exchanges_it_with_the_smallest():

@@ -19,7 +19,7 @@ from labeldistill.methods.distiller import Batch
 from labeldistill.methods.gradients import ridge_label_gradient, second_order_label_gradient
 from labeldistill.methods.loop import start
 from labeldistill.networks.functional import Functional, flat_parameters
-from labeldistill.networks.network import Network, find_factory, layer_table, make_network
+from labeldistill.networks.network import Network, find_factory, make_network
 from labeldistill.networks.zoo import NETWORKS, LocalResponseNorm, _BandNorm, _root_and_power, alexnet
 from labeldistill.training.evaluation import ImageSet
 from labeldistill.training.real_data import train_epochs
@@ -204,22 +204,6 @@ def test_unknown_init_is_refused():
 
 
 # Tables
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_layer_table(name):
-    network = colour(name)
-    table = layer_table(network)
-    assert table["parameters"].sum() == PARAMETERS[name]
-    assert table.index[-1] == network.last_layer
-    assert table["output"].iloc[-1] == "10"
-    assert table["multiply-adds"].iloc[-1] == 10 * network.features
-
-
-def test_multiply_adds_by_hand():
-    table = layer_table(make_network("lenet", 1, 28, 10))["multiply-adds"]
-    convolutions = 28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25
-    assert table.tolist() == [*convolutions, 400 * 120, 120 * 84, 84 * 10]
 
 
 # Distillation with every network

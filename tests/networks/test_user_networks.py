@@ -30,7 +30,7 @@ from labeldistill import (
 from labeldistill import Task as LabelTask
 from labeldistill.methods.gradients import second_order_label_gradient
 from labeldistill.networks.functional import Functional, flat_parameters, plain_attention
-from labeldistill.networks.network import Reinitialized, layer_table, make_network
+from labeldistill.networks.network import Reinitialized, make_network
 from labeldistill.utils import InputError
 
 METHODS = {
@@ -349,8 +349,3 @@ def test_outputs_that_hold_no_logits_are_refused():
 
     with pytest.raises(InputError, match=r"fails on two 3x8x8 images: .*logits"):
         make_network(Holds, 3, 8, 3)
-
-
-def test_layers_of_a_transformer_are_listed():
-    table = layer_table(network_of("transformer"))
-    assert table.loc["heads.head", "output"] == "3" and table.loc["conv_proj", "multiply-adds"] > 0

@@ -24,7 +24,6 @@ from labeldistill.reproduce import executor
 from labeldistill.reproduce.executor import (
     Job,
     Slot,
-    asset,
     find_checkout,
     first_free,
     gpu_slot,
@@ -35,6 +34,7 @@ from labeldistill.reproduce.executor import (
 )
 from labeldistill.reproduce.exhibits import ANYWHERE, Setting, all_runs, setting_of
 from labeldistill.reproduce.runs import Run, finished_record, new_run, to_parameters
+from labeldistill.utils import asset
 
 linux = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes as Linux does")
 snakemake = pytest.mark.skipif(not importlib.util.find_spec("snakemake"), reason="Snakemake is not installed")

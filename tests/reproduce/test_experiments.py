@@ -17,7 +17,6 @@ import torch
 from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled, true_labels
 from labeldistill.config import METHODS, Auto, Expert, Settings, setting, settings_to_json
 from labeldistill.reproduce import experiments, records, runs
-from labeldistill.reproduce.compare import cost_frame
 from labeldistill.reproduce.exhibits import cells
 from labeldistill.reproduce.experiments import Experiment, Workspace, learn, needed_labels, summary
 from labeldistill.reproduce.records import TestSettings, read_record, start_record, write_json, write_record
@@ -326,7 +325,6 @@ def test_a_record_of_another_form_is_none(done, tmp_path, name, change):
     for file in ("run.json", "result.json"):
         write_json(place / file, json.loads((folder / file).read_text()) | (change if file == name else {}))
     assert finished_record(run, tmp_path) is None
-    assert cost_frame(tmp_path, "smoke").empty == (read_record(place) is None)
 
 
 def test_a_record_nested_deeply_is_none(done, tmp_path):

@@ -1,5 +1,6 @@
 """Verdicts, tables, pages and the report: with no results, with all, and with made-up ones in between."""
 
+import importlib.util
 import json
 import os
 import re
@@ -312,51 +313,6 @@ def test_quoted_numbers_stand_beside_ours(full):
     assert entry.below.startswith("paper 82.7 ± 2.8<br>") and entry.below.endswith(" quoted")
 
 
-# labels against images
-
-
-def test_contenders_are_all_that_learn_from_as_many_examples(tmp_path):
-    six = {"LD", "LD RR", "DD", "SLDD", "Our DD", "Our DD RR"}
-    found = comparison.contenders("MNIST", "100", tmp_path, "paper")
-    assert found.keys() == six and found["Our DD RR"].cell.mean == 36.43 and found["SLDD"].cell.mean == 82.7
-    assert comparison.contenders("CIFAR-10", "100", tmp_path, "paper")["DD"].cell.mean == 36.8
-    assert comparison.contenders("MNIST", "10", tmp_path, "paper").keys() == six - {"DD", "SLDD"}
-
-
-@pytest.mark.parametrize(
-    "labels, images, said",
-    [
-        (88.0, 80.0, "labels"),
-        (70.0, 80.0, "images"),
-        (88.0, 87.0, "no difference beyond chance"),
-        (88.0, None, "not run: DD"),
-        (None, 80.0, "not run: LD"),
-        (None, None, "not run: LD, DD"),
-    ],
-)
-def test_labels_and_images_are_judged_by_our_own_numbers(labels, images, said, tmp_path):
-    found = comparison.contenders("MNIST", "100", tmp_path, "paper")
-    for system, mean in (("LD", labels), ("DD", images)):
-        if mean is not None:
-            store(found[system].cell, tmp_path, mean)
-    found = comparison.contenders("MNIST", "100", tmp_path, "paper")
-    judged = comparison.labels_against_images(found, {"LD": 1.0, "LD RR": 1.0})
-    assert judged.better["LD", "DD"] == said
-    assert len(judged) == 2 * (len(found) - 2) and judged.better["LD RR", "SLDD"] == "not run: LD RR, SLDD"
-
-
-def test_hours_are_summed_by_kind_and_device(tmp_path):
-    for i, (kind, device) in enumerate([("distill", "cpu"), ("distill", "cpu"), ("distill", "GPU"), ("baseline", "cpu")]):
-        folder = tmp_path / "paper" / f"{kind}-{i}"
-        folder.mkdir(parents=True)
-        facts = {"device": device, "seconds": 3600.0 * (i + 1), "peak_memory_mb": 500.0 * (i + 1)}
-        write_json(folder / "run.json", {"kind": kind})
-        write_json(folder / "result.json", {"results": {"kind": "as it was called"}, **facts})
-    frame = comparison.cost_frame(tmp_path, "paper")
-    assert frame.loc[("distill", "cpu")].to_list() == [2, 3.0, 1.0] and frame.loc[("baseline", "cpu"), "hours"] == 4.0
-    assert comparison.cost_frame(tmp_path, "short").empty
-
-
 # verdicts.csv
 
 
@@ -533,25 +489,34 @@ def test_committed_pages_have_pictures_but_no_images_of_data_sets():
     assert not [output for output in outputs if output.get("name") == "stderr" or render.WIDGET in output.get("data", {})]
 
 
-def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path):
+@pytest.fixture(scope="module")
+def renew():
+    "The script that renews what is committed."
+    spec = importlib.util.spec_from_file_location("renew", REPOSITORY / "nbs" / "renew.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_goes_between_the_markers_and_nowhere_else(renew, tmp_path):
     home, results = tmp_path / "index.ipynb", REPOSITORY / "papermill_runs" / "results"
     cell = nbformat.v4.new_markdown_cell
-    render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("a"), cell(f"b\n{render.BEGIN}\nold\n{render.END}\nc")]))
-    render.renew_home(home, results)
+    render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("a"), cell(f"b\n{renew.BEGIN}\nold\n{renew.END}\nc")]))
+    renew.renew_home(home, results)
     first, second = (cell.source for cell in nbformat.read(home, 4).cells)
-    assert first == "a" and second.startswith(f"b\n{render.BEGIN}\n\n| labels |") and second.endswith(f"{render.END}\nc")
+    assert first == "a" and second.startswith(f"b\n{renew.BEGIN}\n\n| labels |") and second.endswith(f"{renew.END}\nc")
     assert "old" not in second
     render.write_notebook(home, nbformat.v4.new_notebook(cells=[cell("no place here")]))
     with pytest.raises(InputError, match="made by `make results`"):
-        render.renew_home(home, results)
+        renew.renew_home(home, results)
 
 
-def test_the_home_page_and_the_readme_are_current():
+def test_the_home_page_and_the_readme_are_current(renew):
     results = REPOSITORY / "papermill_runs" / "results"
     home = json.loads((REPOSITORY / "nbs" / "index.ipynb").read_text(encoding="utf-8"))
     text = "".join("".join(cell["source"]) for cell in home["cells"])
-    assert render.which_method(results).markdown(REPOSITORY / "nbs") in text, "run `make results`"
-    assert render.which_method(results).markdown(REPOSITORY) in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert renew.which_method(results).markdown(REPOSITORY / "nbs") in text, "run `make results`"
+    assert renew.which_method(results).markdown(REPOSITORY) in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_verdicts_are_current(tmp_path):

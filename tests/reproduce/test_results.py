@@ -10,10 +10,16 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+import user_networks
 from IPython.display import Markdown
 from matplotlib.figure import Figure
+from scipy.spatial.distance import jensenshannon
 
+from labeldistill.data.base import choose_base
+from labeldistill.data.catalog import load
 from labeldistill.methods.experts import ExpertTrajectory, load_trajectory, save_trajectory
+from labeldistill.networks.network import make_network
+from labeldistill.networks.zoo import NETWORKS
 from labeldistill.reproduce import render
 from labeldistill.reproduce.compare import by_source, picked
 from labeldistill.reproduce.exhibits import (
@@ -212,6 +218,89 @@ def test_the_other_pages_run_on_records(name, made_up, monkeypatch, no_network):
         assert shown.texts("figure8") == [render.NOT_KEPT]
 
 
+def test_stretching_uses_all_greys_and_bears_a_blank_image(tmp_path, monkeypatch):
+    stretch = Shown("cross_data_set", tmp_path, "smoke", monkeypatch).scope["stretch"]
+    image = torch.randint(90, 110, (1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert (stretch(image).min(), stretch(image).max()) == (0, 255)
+    assert stretch(torch.full((1, 4, 4), 7, dtype=torch.uint8)).eq(0).all()
+
+
+def test_images_are_reconstructed_once_for_all_classes(tmp_path, monkeypatch):
+    calls, scope = [], Shown("cross_data_set", tmp_path, "smoke", monkeypatch).scope
+    reconstruct, digits = scope["reconstruct"], load("digits")
+    scope["reconstruct"] = lambda *given: (calls.append(given), reconstruct(*given))[1]
+    scope["draw_reconstructions"](digits.images[:10], torch.eye(10), digits, examples=2).savefig(tmp_path / "a.png")
+    assert len(calls) == 1
+
+
+def test_labels_are_drawn_as_maps_and_beside_their_images(tmp_path, monkeypatch):
+    scope = Shown("analysis", tmp_path, "smoke", monkeypatch).scope
+    base, digits, axis = choose_base(load("letters"), 10, balanced=False, seed=0), load("digits"), Figure().subplots()
+    labels = torch.rand(10, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
+    figure = scope["draw_examples"](base.images[:3], ["a", "b", "c"], {"ridge": labels[:3]}, digits.classes)
+    figure.savefig(tmp_path / "b.png")
+    scope["draw_mean_labels"](axis, labels, base.labels, base.dataset.classes, digits.classes)
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == [base.dataset.classes[c] for c in base.labels.unique()]
+
+
+def test_layers_of_networks_are_listed_in_order_of_use(tmp_path, monkeypatch):
+    layer_table = Shown("analysis", tmp_path, "smoke", monkeypatch).scope["layer_table"]
+    for name in NETWORKS:
+        network = make_network(name, 3, 32, 10)
+        table, parameters = layer_table(network), network.build(0).parameters()
+        assert table["parameters"].sum() == sum(parameter.numel() for parameter in parameters)
+        assert table.index[-1] == network.last_layer and table["output"].iloc[-1] == "10"
+        assert table["multiply-adds"].iloc[-1] == 10 * network.features
+    by_hand = 28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25, 400 * 120, 120 * 84, 84 * 10
+    assert layer_table(make_network("lenet", 1, 28, 10))["multiply-adds"].tolist() == [*by_hand]
+    table = layer_table(make_network(user_networks.transformer, 3, 8, 3))
+    assert table.loc["heads.head", "output"] == "3" and table.loc["conv_proj", "multiply-adds"] > 0
+
+
+def test_contenders_are_all_that_learn_from_as_many_examples(tmp_path, monkeypatch):
+    contenders = Shown("images_against_labels", tmp_path, "paper", monkeypatch).scope["contenders"]
+    six = {"LD", "LD RR", "DD", "SLDD", "Our DD", "Our DD RR"}
+    found = contenders("MNIST", "100", tmp_path, "paper")
+    assert found.keys() == six and found["Our DD RR"].cell.mean == 36.43 and found["SLDD"].cell.mean == 82.7
+    assert contenders("CIFAR-10", "100", tmp_path, "paper")["DD"].cell.mean == 36.8
+    assert contenders("MNIST", "10", tmp_path, "paper").keys() == six - {"DD", "SLDD"}
+
+
+@pytest.mark.parametrize(
+    "labels, images, said",
+    [
+        (88.0, 80.0, "labels"),
+        (70.0, 80.0, "images"),
+        (88.0, 87.0, "no difference beyond chance"),
+        (88.0, None, "not run: DD"),
+        (None, 80.0, "not run: LD"),
+        (None, None, "not run: LD, DD"),
+    ],
+)
+def test_labels_and_images_are_judged_by_our_own_numbers(labels, images, said, tmp_path, monkeypatch):
+    scope = Shown("images_against_labels", tmp_path, "paper", monkeypatch).scope
+    for system, mean in (("LD", labels), ("DD", images)):
+        if mean is not None:
+            store(scope["rivals"][system].cell.run, tmp_path, {"accuracy": accuracy(mean)})
+    found = scope["contenders"]("MNIST", "100", tmp_path, "paper")
+    judged = scope["labels_against_images"](found, {"LD": 1.0, "LD RR": 1.0})
+    assert judged.better["LD", "DD"] == said
+    assert len(judged) == 2 * (len(found) - 2) and judged.better["LD RR", "SLDD"] == "not run: LD RR, SLDD"
+
+
+def test_hours_are_summed_by_kind_and_device(tmp_path, monkeypatch):
+    for i, (kind, device) in enumerate([("distill", "cpu"), ("distill", "cpu"), ("distill", "GPU"), ("baseline", "cpu")]):
+        folder = tmp_path / "paper" / f"{kind}-{i}"
+        folder.mkdir(parents=True)
+        facts = {"device": device, "seconds": 3600.0 * (i + 1), "peak_memory_mb": 500.0 * (i + 1)}
+        write_json(folder / "run.json", {"kind": kind})
+        write_json(folder / "result.json", {"results": {"kind": "as it was called"}, **facts})
+    scope = Shown("cost", tmp_path, "paper", monkeypatch).scope
+    frame = scope["cost"]
+    assert frame.loc[("distill", "cpu")].to_list() == [2, 3.0, 1.0] and frame.loc[("baseline", "cpu"), "hours"] == 4.0
+    assert scope["cost_frame"](tmp_path, "short").empty
+
+
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
     (table,) = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
     rows = {line.split(".**")[0].strip("| *"): line.split(" | ") for line in table.data.splitlines()[2:]}
@@ -311,6 +400,14 @@ def test_gains_are_over_the_control_with_as_many_images(soft, made_up):
     own = gains[(gains["count"] == 10) & (gains["decile"] == 3)]
     mean = control[control["count"] == 10]["values"].mean()
     assert own["difference"].tolist() == pytest.approx((own["values"] - mean).tolist()) and len(own) == 2
+
+
+def test_the_jensen_shannon_distance_is_scipys(soft):
+    distance = soft.scope["jensen_shannon"]
+    a, b = torch.randn(2, 20, 7, generator=torch.Generator().manual_seed(0)).double().mul(3).softmax(-1)
+    expected = torch.from_numpy(jensenshannon(a.numpy(), b.numpy(), base=2, axis=1))
+    torch.testing.assert_close(distance(a, b), expected, rtol=1e-9, atol=0)
+    assert (distance(a, a) < 1e-6).all()
 
 
 def test_labels_are_no_distance_from_the_experts_they_come_from(soft):
