@@ -115,11 +115,10 @@ def prepare(
 def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     "All that learned labels depend on, as JSON."
     data = {"target": task.target.sha256, "source": task.base.dataset.sha256, "base rows": task.base.rows.tolist()}
-    words = _words(task)
     network = {"network": task.network.name, "last layer": task.network.last_layer, "init": task.network.init}
     sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
     run = {"method": to_json(task.method), "student": to_json(task.student), "schedule": to_json(task.schedule)}
-    return data | {"task": words} | network | sizes | run | {"seed": seed, "precision": task.computation.precision}
+    return data | {"task": _words(task)} | network | sizes | run | {"seed": seed, "precision": task.computation.precision}
 
 # %% ../nbs/core/05_api.ipynb #d3e61556
 def thin_curve(

@@ -181,12 +181,16 @@ def datasets_command(*, data_root: DataRoot = None, as_json: Json = False) -> No
 
 # %% ../nbs/core/07_cli.ipynb #0d777fac
 @app.command("sets")
-def sets_command(*, as_json: Json = False) -> None:
-    "List the label sets that ship with the package, and their accuracy."
-    from labeldistill.shipped import set_line, sets
+def sets_command(
+    names: Annotated[list[str] | None, typer.Argument(help="label sets whose cards are shown; default: a line for each")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    "List the label sets that ship with the package, and their accuracy, or show their cards."
+    from labeldistill.shipped import card_text, find_cards, set_line
 
-    cards = sets()
-    report({"sets": cards}, as_json, "\n".join(map(set_line, cards)))
+    cards = find_cards(names or ())
+    report({"sets": cards}, as_json, "\n".join(map(card_text if names else set_line, cards)))
 
 # %% ../nbs/core/07_cli.ipynb #563b2e14
 from .config import METHODS, Compute, LabelSolve, Schedule, Student

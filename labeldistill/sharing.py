@@ -140,11 +140,6 @@ def _licence(source: str) -> str:
     return _LICENCES.get((stated or "").partition(" (")[0], "other")
 
 
-def _size_category(count: int) -> str:
-    "The hub's name for a number of examples."
-    sizes = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e9: "100K<n<1M"}
-    return next(name for most, name in sizes.items() if count < most)
-
 # %% ../nbs/core/09_sharing.ipynb #6429d81c
 def _results(facts: dict[str, Any], evaluation: Evaluation | None) -> list[dict[str, Any]]:
     "The block of results as the hub has it."
@@ -171,7 +166,7 @@ def _head(facts: dict[str, Any], count: int, evaluation: Evaluation | None) -> s
     tags = ["dataset-distillation", "label-distillation", "soft-labels", "labeldistill", "arxiv:2006.08572"]
     tables = [{"config_name": "default", "data_files": [{"split": "train", "path": _TABLE}]}]
     about = {"license": _licence(facts["source"]["name"]), "task_categories": ["image-classification"], "tags": tags}
-    about |= {"size_categories": _size_category(count), "configs": tables, "labeldistill": named}
+    about |= {"configs": tables, "labeldistill": named}
     if results := _results(facts, evaluation):
         about["model-index"] = results
     return _extra("huggingface_hub.repocard_data").DatasetCardData(**about).to_yaml()

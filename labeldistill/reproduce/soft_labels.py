@@ -108,6 +108,7 @@ LEVERS: dict[str, Part] = {
     "Unrolled": _LEARNED,
     "Unrolled, shift": _LEARNED | _SHIFT,
     "Unrolled, squared error": _LEARNED | _REAL,
+    "Unrolled, shift, squared error": _LEARNED | _SHIFT | _REAL,
     "Searched, three experts": _EXPERTS | _SEARCHED,
     "Searched, three experts, shift": _EXPERTS | _SEARCHED | _SHIFT,
     "Searched, unrolled": _LEARNED | _SEARCHED,
