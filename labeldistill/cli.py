@@ -34,9 +34,7 @@ from .config import Expert, Method, Settings, Task, kinds, option_name, setting
 from .utils import InputError, check_writable, enough_memory, first_line, on_sigterm
 
 # %% ../nbs/core/07_cli.ipynb #a5bc2b1a
-def option_type(
-    hint: Any,  # annotation of a field
-) -> tuple[type, list[Any]]:  # and the choices, if there are any
+def option_type(hint: Any) -> tuple[type, list[Any]]:  # hint: annotation of a field; with choices, if there are any
     "The type as which the command line reads a field."
     possible, choices = kinds(hint)
     text = type(choices[0]) if choices else str
@@ -267,9 +265,7 @@ def distill_command(
     _save(labels, out, with_images, as_json)
 
 # %% ../nbs/core/07_cli.ipynb #41df2b4a
-def find_method(
-    name: str,  # a key of `METHODS`, or "package.module:Class"
-) -> type[Method]:
+def find_method(name: str) -> type[Method]:  # name: a key of `METHODS`, or "package.module:Class"
     "The class of a method. Raises `InputError`."
     module, colon, attribute = name.partition(":")
     if not colon and name not in METHODS:
@@ -283,9 +279,7 @@ def find_method(
     return found
 
 # %% ../nbs/core/07_cli.ipynb #cd2b5e2c
-def method_command(
-    name: str,  # as for `find_method`
-) -> Any:  # a command of Typer
+def method_command(name: str) -> Any:  # name: as for `find_method`; returns a command of Typer
     "The subcommand of a method. Raises `InputError`."
     method = find_method(name)
     without = {} if method.epochs else {"schedule": None}
@@ -443,9 +437,7 @@ def show_command(
     print(out)
 
 # %% ../nbs/core/07_cli.ipynb #436cc2d5
-def reproduction(
-    module: str,  # of labeldistill.reproduce
-) -> Any:
+def reproduction(module: str) -> Any:  # module: of labeldistill.reproduce
     "A module of the reproduction. Raises `InputError` unless the packages that it needs are installed."
     missing = [name for name in ("papermill", "ipykernel", "nbconvert") if find_spec(name) is None]
     if missing:

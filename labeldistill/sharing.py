@@ -51,9 +51,7 @@ def write_npz(
 
 # %% ../nbs/core/09_sharing.ipynb #4639b989
 @contextmanager
-def _new_folder(
-    folder: Path,  # final name
-) -> Iterator[Path]:
+def _new_folder(folder: Path) -> Iterator[Path]:  # folder: final name
     "A temporary folder that is renamed to `folder` if the block succeeds and removed if it fails. Raises `InputError`."
     with replacing(folder := folder.absolute()) as part:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -160,7 +158,7 @@ def _results(facts: dict[str, Any], evaluation: Evaluation | None) -> list[dict[
 _LABELS, _TABLE = "labels.safetensors", "labels.parquet"
 
 # %% ../nbs/core/09_sharing.ipynb #f3045f8f
-def _head(facts: dict[str, Any], count: int, evaluation: Evaluation | None) -> str:
+def _head(facts: dict[str, Any], evaluation: Evaluation | None) -> str:
     "The YAML at the head of a card."
     named = {part: {"name": facts[part]["name"], "sha256": facts[part]["sha256"]} for part in ("source", "target")}
     tags = ["dataset-distillation", "label-distillation", "soft-labels", "labeldistill", "arxiv:2006.08572"]
@@ -179,7 +177,7 @@ def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load
     said = f"The images are from {source}: {origin.citation}. Licence: {origin.licence or 'not stated'}." if origin else ""
     words = {"target": target if target in KNOWN else "another data set", "load": load, "origin": said}
     text = asset("dataset_card.md").read_text(encoding="utf-8")
-    return text.format(**words, count=count, head=_head(facts, count, evaluation), facts=json.dumps(facts, indent=1))
+    return text.format(**words, count=count, head=_head(facts, evaluation), facts=json.dumps(facts, indent=1))
 
 # %% ../nbs/core/09_sharing.ipynb #97a1f429
 def _write_files(labels: DistilledDataset, folder: Path, evaluation: Evaluation | None, load: str) -> None:

@@ -222,9 +222,7 @@ FINALISTS, FINAL_STUDENTS = 3, 6
 ROUND = 1 + halving_cost(1 + SWAPS)  # students of a round of swaps
 
 
-def random_sets_for(
-    budget: int,  # students
-) -> int:
+def random_sets_for(budget: int) -> int:  # budget: students
     "Number of random sets to begin with: a power of two whose halving takes a third of the students at most."
     return next(2**k for k in range(1, 64) if halving_cost(2 ** (k + 1)) > budget // 3)
 
@@ -248,9 +246,7 @@ def walk(
     return path
 
 # %% ../../nbs/training/07_search.ipynb #f629cb2b
-def search_steps(
-    count: int,  # N
-) -> int:
+def search_steps(count: int) -> int:  # count: N
     "Training steps of the students of a search."
     return candidate_steps(count)[-1] // 16
 
