@@ -40,8 +40,8 @@ def _accuracy(test: dict[str, Any]) -> str:
 def set_line(card: dict[str, Any]) -> str:
     "A label set in one line, its name first."
     test = card["test"]
-    how = [f"{test['n']} x {test['network']}", test["optimizer"], f"{test['steps']} steps", test["loss"], test["augment"]]
-    told = ", ".join(word for word in how if word not in ("cross-entropy", "none"))
+    how = [f"{test['n']} x {test['network']}", test["optimizer"], f"{test['steps']} steps", *map(test.get, ("loss", "augment"))]
+    told = ", ".join(word for word in how if word not in (None, "cross-entropy", "none"))
     return f"{card['name']:26} {_accuracy(test)} ({told}); {card['method']}; images: {card['source']}"
 
 # %% ../nbs/core/08_shipped.ipynb #f689a7a6

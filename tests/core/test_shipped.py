@@ -116,6 +116,14 @@ def test_a_set_is_one_line_with_its_name_first(cards, capsys):
     assert json.loads(capsys.readouterr().out)["sets"] == list(cards.values())
 
 
+def test_cards_are_shown_by_name(cards, capsys):
+    main(["sets", "mnist-100-lenet", ACROSS])
+    assert capsys.readouterr().out == card_text(cards["mnist-100-lenet"]) + "\n" + card_text(cards[ACROSS]) + "\n"
+    with pytest.raises(SystemExit):
+        main(["sets", "mnist-7-lenet"])
+    assert capsys.readouterr().err.startswith("error: label set 'mnist-7-lenet': expected one of fashion_mnist-10-lenet, ")
+
+
 def test_a_card_reads_as_text(cards):
     for card in cards.values():
         text = card_text(card)
