@@ -87,7 +87,7 @@ prepare: install
 		(git status --short -- $(TRACKED) && echo 'the notebooks had not been exported, cleaned or rendered: now they are, commit them' && false)
 
 results: install
-	python nbs/renew.py
+	PYTHONPATH=. python nbs/renew.py
 	nbdev_clean && python nbs/readme.py
 
 sets: install

@@ -449,7 +449,7 @@ def reproduction(module: str) -> Any:  # module: of labeldistill.reproduce
 class Study(Settings):
     "Data and network of studies, in place of their own."
 
-    target: str | None = setting(None, "data set of studies (tableA1 ... tableB6); default: their own")
+    target: str | None = setting(None, "data set of studies, such as tableA1 or tableB1; default: their own")
     network: str | None = setting(None, "network of studies, with --target; default: lenet")
     image_size: int | None = setting(None, "resize all images to this many pixels a side")
     channels: int | None = setting(None, "convert all images to grey (1) or color (3)")

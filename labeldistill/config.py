@@ -106,7 +106,7 @@ class Task(Settings):
     base_examples: int = setting(100, "number of base examples N", at_least=1)
     source: Any = setting(None, "data set that base examples come from; default: the target")
     network: str | Callable[..., Any] = setting(
-        "lenet", "lenet, alexnet, alexnet_no_lrn, resnet14, resnet18, convnet, package.module:factory, or a factory"
+        "lenet", "lenet, alexnet, alexnet_no_lrn, resnet14, resnet18, convnet, mlp, package.module:factory, or a factory"
     )
     balanced: bool | None = setting(
         None, "same number of base examples of every class, or not; default: balanced without a source", off="--class-blind"

@@ -58,10 +58,11 @@ def _lines_of_tests(card: dict[str, Any]) -> list[str]:
 
 def _leak(canaries: dict[str, Any]) -> str:
     "What canaries have shown, in words."
-    learned, without = (canaries[name]["accuracy"]["mean"] for name in ("learned", "without"))
-    again = f"labels were learned anew ({canaries['iterations']} iterations)"
-    planted = f"{canaries['count']} training images were given wrong classes at random, and {again}."
-    return f"{planted} Students give back {learned:.1f} % of the wrong classes; those of the labels here, {without:.1f} %."
+    learned, without = (f"{canaries[name]['accuracy']['mean']:.1f} %" for name in ("learned", "without"))
+    length = f" ({canaries['iterations']} iterations)" if canaries["iterations"] else ""
+    planted = f"{canaries['count']} training images were given wrong classes at random, and labels were learned anew{length}."
+    control = f"Students of the labels here, which saw none of them, give back {without}"
+    return f"{planted} Students of those labels give back {learned} of the wrong classes. {control}."
 
 # %% ../nbs/core/08_shipped.ipynb #7f7bf30d
 def card_text(card: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ from labeldistill.reproduce.records import read_record
 from labeldistill.reproduce.render import NOT_RUN, Entry, Table, as_text, execute, read_pages, write_notebook, write_verdicts
 from labeldistill.reproduce.runs import Done, finished
 
-HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- results: end -->"
 CALLS = {  # how the label sources are called
     **{"True labels": "`true_labels(task)`", "Label smoothing": "`true_labels(task, smoothing=0.1)`"},
@@ -59,9 +58,14 @@ def renew_home(
     raise InputError(f"'{path}' has no place for the table of results: expected a line '{BEGIN}' and a line '{END}'")
 
 
-if __name__ == "__main__":
-    source, results = HERE / "results", HERE.parent / "papermill_runs" / "results"
+def renew(root: Path) -> None:  # root: of the repository
+    "Execute the pages in place; renew verdicts.csv and the table on the home page."
+    source, results = root / "nbs" / "results", root / "papermill_runs" / "results"
     for name, notebook in read_pages(source).items():
         write_notebook(source / f"{name}.ipynb", execute(notebook, source))
     write_verdicts(results.parent / "verdicts.csv", compare(results, "paper"), results)
-    renew_home(HERE / "index.ipynb", results)
+    renew_home(root / "nbs" / "index.ipynb", results)
+
+
+if __name__ == "__main__":
+    renew(Path(__file__).parents[1])

@@ -112,14 +112,15 @@ def golden():
 
 
 FLOATS = {"labels": 2e-4, "inputs": 1e-2, "curve": 1e-3, "rates": 1e-5}  # how much processors may differ
-ONE_IMAGE = {"ridge on digits": 100 / 256 + 1e-3}  # of many close calls, another processor may decide one differently
+ONE_IMAGE = {"ridge on digits": 100 / 256}  # per cent: of many close calls, another processor may decide one differently
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_give_the_numbers_they_always_gave(name, bars, golden):
     found, before = numbers(bars, name), golden[name]
-    (*_, validated), (*_, was) = (torch.tensor(run["curve"]).reshape(-1, 3).T for run in (found, before))
-    torch.testing.assert_close(validated, was, rtol=0, atol=ONE_IMAGE.get(name, FLOATS["curve"]))
+    (*_, errors), (*_, were) = (torch.tensor(run["curve"]).reshape(-1, 3).T for run in (found, before))
+    off = (errors - were).abs()[(errors - were).abs() > FLOATS["curve"]].tolist()
+    assert off in ([], [pytest.approx(ONE_IMAGE.get(name, 0), abs=1e-3)])
     for run in (found, before):
         run["curve"] = [point[:2] for point in run["curve"]]
     for key, tolerance in FLOATS.items():

@@ -128,7 +128,7 @@ STUDIES |= {
     "figureA11": _study("figureA11", soft.tradeoffs(soft.LATE), "their Figure 11"),
 }
 EXHIBITS |= STUDIES
-ANYWHERE = tuple(name for name, study in STUDIES.items() if study.setting == MNIST)  # the others are tableA1 elsewhere
+ANYWHERE = tuple(name for name, study in STUDIES.items() if study.setting == MNIST)  # the others are tableA1 or tableB1 elsewhere
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #d886dc30
 def check_exhibit(name: str, scale: str, setting: Setting | None = None) -> Exhibit:

@@ -90,8 +90,10 @@ from ..config import Unrolled
 
 
 def _is_alike(spec: Spec, other: Spec) -> bool:
-    "Whether a run of Table A1 learns labels on from those of an expert, for as many images of the same data."
+    "Whether a run of Table A1 learns labels on from those of an expert, for as many other images of the same data."
     task, own = other["task"], spec["task"]
+    if own["selection"] == "random" and other["seed"] == spec["seed"]:  # the same base examples
+        return False
     data = task["target"].removesuffix(".npz"), task["source"], task["base_examples"], task["base_seed"]
     same = data == (own["target"], own["source"], own["base_examples"], None) and other["budget"] == 8_000_000
     return same and "unrolled" in other["method"] and method_from_json(other["method"]) == Unrolled(init=Expert())

@@ -126,7 +126,7 @@ def levers(at: Setting) -> Parts:
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #ad5f90c0
 OTHER_STUDENTS = tuple(product(("lenet", "mlp", "convnet", "alexnet", "resnet18"), ("adam", "adamw", "sgd")))
-_PICKED = {1: "Searched, unrolled, squared error", 10: "Three experts, shift"}  # by images of a class
+_TESTED = {1: "Searched, unrolled, squared error", 10: "Three experts, shift"}  # by images of a class
 
 
 def transfers(at: Setting) -> Parts:
@@ -134,7 +134,7 @@ def transfers(at: Setting) -> Parts:
     made = levers(at)
     return {
         (f"{network}, {optimizer}", key[1], key[2]): made[key] | student
-        for key in ((name, count * at.classes, SETS[0]) for count, name in _PICKED.items())
+        for key in ((name, count * at.classes, SETS[0]) for count, name in _TESTED.items())
         for network, optimizer in OTHER_STUDENTS
         for student in [{"kind": "transfer", "test_network": network, "test_optimizer": optimizer}]
     }
@@ -240,7 +240,7 @@ SMALL: dict[str, Part] = {  # by kind
     "head_to_head": {"seed": 1234, "outer_batch": 64, "augmentations": ["none", "move"]} | SHORT_PROTOCOL,
     "distill": {"seed": 1234, "test_models": 2},
 }
-SMALL["transfer"] = SMALL["distill"] | {"test_network": "mlp", "test_optimizer": "adamw"}  # one student for all
+SMALL["transfer"] = SMALL["distill"] | {"test_steps": 10}
 PER_CLASS = {"experts": 40, "students": 40, "relabel": 1, "head_to_head": 1, "distill": 1, "transfer": 1}  # images
 
 

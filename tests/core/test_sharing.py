@@ -288,7 +288,8 @@ def test_the_real_datasets_library_reads_what_was_pushed_by_its_name(hub, distil
     pytest.importorskip("datasets")
     distilled.push_to_hub("me/bars-6", token=TOKEN)
     script = "import datasets; rows = datasets.load_dataset('me/bars-6', split='train'); print(rows['label'][:])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # it reads its settings once
+    command = [sys.executable, "-c", script]  # a process, because the library reads its settings once
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == distilled.labels.tolist()
 

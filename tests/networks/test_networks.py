@@ -1,7 +1,9 @@
 """The networks: their sizes, normalisation, initialisation and tables; distillation with each; training on full data."""
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import fields, replace
 from functools import cache, partial
 
 import pytest
@@ -60,8 +62,16 @@ def small(name):
 # Sizes
 
 
-def test_every_network_is_looked_at():
+def test_every_network_is_looked_at_and_named_in_the_help():
     assert set(PARAMETERS) == set(FEATURES) == set(NETWORKS)
+    (network,) = [f for f in fields(Task) if f.name == "network"]
+    assert network.metadata["help"].split(", ")[:-2] == list(NETWORKS)
+
+
+def test_a_first_run_warns_of_nothing_inside_pytorch():
+    code = "from labeldistill.networks.network import make_network; print(make_network('lenet', 1, 28, 10).forward_mode)"
+    done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("name", NETWORKS)
