@@ -225,12 +225,17 @@ def distill(
         raise InputError(f"callback: is a {type(callback).__name__}; expected a function of an event")
     method, student = method.resolve(task, student)
     if student.augment == "auto":
-        how = {"schedule": schedule, "seed": seed, "compute": compute}
-        how |= {"resume": resume, "progress": progress, "callback": callback}
-        recipes = {name: replace(student, augment=name) for name in ("none", "shift")}
-        places = {name: checkpoint and Path(checkpoint) / name for name in recipes}
-        made = [distill(task, method, student=recipes[name], checkpoint=places[name], **how) for name in recipes]
-        return max(made, key=lambda labels: labels.validation_accuracy)
+        how = {"seed": seed, "compute": compute, "resume": resume, "progress": progress, "callback": callback}
+        places = {name: checkpoint and Path(checkpoint) / name for name in ("none", "shift", "learned")}
+        begins = isinstance(init := getattr(method, "init", None), Method)  # with labels that tell which is better, and sooner
+        trial = (init, replace(student, loss=None), Schedule()) if begins else (method, student, schedule)
+        made = [
+            distill(task, trial[0], student=replace(trial[1], augment=name), schedule=trial[2], checkpoint=places[name], **how)
+            for name in ("none", "shift")
+        ]
+        best = max(made, key=lambda labels: labels.validation_accuracy)
+        student = replace(student, augment=best.student.augment)
+        return distill(task, method, student=student, schedule=schedule, checkpoint=places["learned"], **how) if begins else best
     _check_run(task, method, student, seed, checkpoint, resume)
     if resume and compute.precision == "auto":
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))

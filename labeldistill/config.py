@@ -417,18 +417,16 @@ class TrajectoryMatching(Method):
 # %% ../nbs/core/01_config.ipynb #c4bee4d3
 @dataclass(frozen=True)
 class Auto(Method):
-    "A method, and a recipe of students, by the number of base examples."
+    "Learning on from three experts, with a recipe of students by the number of base examples."
 
     name: ClassVar[str] = "auto"
-    title: ClassVar[str] = "unrolled for few base examples, expert for more"
+    title: ClassVar[str] = "unrolled from three experts, with a recipe by the number of images"
     epochs: ClassVar[int | None] = Unrolled.epochs
 
     def resolve(self, task: Task, student: Student) -> tuple[Method, Student]:
-        experts = Expert(ensemble=3)
-        if task.base_examples > 20:
-            return experts, replace(student, augment=student.augment or "auto")
         loss = student.loss or (None if student.head == "ridge" else "mse")
-        return Unrolled(init=experts), replace(student, loss=loss)
+        augment = student.augment or ("auto" if task.base_examples > 20 else None)
+        return Unrolled(init=Expert(ensemble=3)), replace(student, loss=loss, augment=augment)
 
 # %% ../nbs/core/01_config.ipynb #b7aeca72
 METHODS: dict[str, type[Method]] = {

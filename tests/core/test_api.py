@@ -770,9 +770,10 @@ def test_without_a_method_it_is_the_one_that_fits_the_number_of_examples(monkeyp
         chosen.clear()
         with pytest.raises(ZeroDivisionError):
             distill(Task("letters", 260), *method, **CPU)
-        assert chosen == {"method": Expert(ensemble=3), "student": Student(augment="none")}  # the first of two
-    few = Auto().resolve(Task("letters", 20), Student())
-    assert few == (Unrolled(init=Expert(ensemble=3)), Student(loss="mse"))
+        assert chosen == {"method": Expert(ensemble=3), "student": Student(augment="none")}  # the first of two trials
+    learned = Unrolled(init=Expert(ensemble=3))
+    assert Auto().resolve(Task("letters", 20), Student()) == (learned, Student(loss="mse"))
+    assert Auto().resolve(Task("letters", 21), Student()) == (learned, Student(loss="mse", augment="auto"))
 
 
 def test_the_validation_part_chooses_between_plain_and_shifted_images(bars, tmp_path):
@@ -788,10 +789,21 @@ def test_the_validation_part_chooses_between_plain_and_shifted_images(bars, tmp_
         evaluate(found, student=Student(augment="auto"), **CPU)
 
 
+def test_labels_that_a_method_begins_with_say_whether_images_are_shifted(bars, tmp_path):
+    start, short = Expert(iterations=5, temperature=1.0), Schedule(iterations=2, outer_batch=16)
+    both = [distill(Task(bars, 6), start, student=Student(steps=30, augment=name), **CPU) for name in ("none", "shift")]
+    best = max(both, key=lambda labels: labels.validation_accuracy).student.augment
+    how = {"schedule": short, "checkpoint": tmp_path, **CPU}
+    found = distill(Task(bars, 6), Unrolled(init=start), student=Student(steps=30, loss="mse", augment="auto"), **how)
+    assert (found.method_name, found.student.loss, found.student.augment) == ("unrolled", "mse", best)
+    assert found.settings["iterations"] == 2 and sorted(path.name for path in tmp_path.iterdir()) == ["learned", "none", "shift"]
+
+
 def test_what_is_said_of_students_is_left_to_them():
     for student in (Student(loss="cross-entropy"), Student(head="ridge")):
         assert Auto().resolve(Task("letters", 10), student)[1] == student
-    assert Auto().resolve(Task("letters", 100), Student(augment="none"))[1] == Student(augment="none")
+    plain = Student(augment="none", loss="cross-entropy")
+    assert Auto().resolve(Task("letters", 100), plain)[1] == plain
 
 
 @pytest.mark.slow
@@ -799,7 +811,7 @@ def test_labels_and_records_state_the_method_that_was_chosen():
     short = Schedule(iterations=1, outer_batch=16)
     learned = distill(Task("digits", 10), Auto(), student=Student(steps=3), schedule=short, **CPU)
     assert learned.method_name == "unrolled" and learned.method["unrolled"]["init"]["expert"]["ensemble"] == 3
-    for count, name, chosen in ((10, "unrolled", {"loss": "mse"}), (50, "expert", {"augment": "auto"})):
+    for count, name, chosen in ((10, "unrolled", {"loss": "mse"}), (50, "unrolled", {"loss": "mse", "augment": "auto"})):
         task = {"target": "digits", "base_examples": count}
         run = new_run("distill", "smoke", task=task, method={"auto": {}})
         assert [*run.spec["method"]] == [name] and chosen.items() <= run.spec["student"].items()
