@@ -19,20 +19,12 @@ from .records import read_record, write_json
 from .runs import EXPERIMENTS, Done, Run, finished, new_run
 
 # %% ../../nbs/reproduce/14_sets.ipynb #1de69aaf
-def _labels_run(target: str, count: int, augment: str | None = "shift") -> Run:
-    "The run that makes the labels of a set."
-    task, experts = {"target": target, "base_examples": count}, {"expert": {"ensemble": 3}}
-    if count > 10:
-        return new_run("distill", "sets", task=task, method=experts, student={"augment": augment})
-    few = {"task": task | {"selection": "searched"}, "student": {"loss": "mse"}, "schedule": {"iterations": 900}}
-    return new_run("distill", "sets", method={"unrolled": {"init": experts}}, **few)
-
-
-def _across(source: str, target: str) -> Run:
-    "The run that makes labels of ten images of another data set."
-    task = {"target": target, "base_examples": 10, "source": source}
-    method = {"unrolled": {"init": {"expert": {"ensemble": 3}}}}
-    return new_run("distill", "sets", task=task, method=method, schedule={"iterations": 600})
+def _labels_run(target: str, count: int, iterations: int | None = None, *, student: Any = None, **task: Any) -> Run:
+    "The run that makes the labels of a set: those of three experts, learned on from there for so many iterations."
+    experts = {"expert": {"ensemble": 3}}
+    how = {"task": {"target": target, "base_examples": count} | task, "student": student or {}}
+    learned = {"method": {"unrolled": {"init": experts}}, "schedule": {"iterations": iterations}}
+    return new_run("distill", "sets", **how, **(learned if iterations else {"method": experts}))
 
 # %% ../../nbs/reproduce/14_sets.ipynb #5bd2a57c
 def _name(run: Run) -> str:
@@ -41,14 +33,18 @@ def _name(run: Run) -> str:
     return "-".join([*filter(None, [task["source"]]), task["target"], str(task["base_examples"]), task["network"]])
 
 
+_SHIFT, _REAL = {"augment": "shift"}, {"loss": "mse"}
 SETS: dict[str, Run] = {
     _name(run): run
     for run in (
-        *(_labels_run("mnist", count) for count in (10, 50, 100, 500)),
-        _labels_run("fashion_mnist", 10),
-        _labels_run("fashion_mnist", 100, None),
-        _labels_run("kmnist10k", 100),
-        _across("letters", "digits"),
+        _labels_run("mnist", 10, 900, student=_REAL, selection="searched"),
+        _labels_run("mnist", 50, student=_SHIFT),
+        _labels_run("mnist", 100, 600, student=_SHIFT | _REAL),
+        _labels_run("mnist", 500, student=_SHIFT),
+        _labels_run("fashion_mnist", 10, 900, student=_REAL, selection="searched"),
+        _labels_run("fashion_mnist", 100),
+        _labels_run("kmnist10k", 100, student=_SHIFT),
+        _labels_run("digits", 10, 600, source="letters"),
     )
 }
 
