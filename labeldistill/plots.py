@@ -111,9 +111,10 @@ def draw_distilled(
     for column, row in zip(top.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
         draw_image(column[0], distilled.images[row], distilled.source.classes[distilled.base_labels[row]])
         draw_bars(column[1], distilled.labels[row], distilled.target.classes)
-    for draw, axis in zip((draw_heatmap, draw_curve), bottom.subplots(1, 2), strict=True):
+    panels = bottom.subplots(1, 2 if len(distilled.curve) else 1, squeeze=False)[0]  # labels without a loop have no curve
+    for draw, axis in zip((draw_heatmap, draw_curve), panels, strict=False):
         draw(axis, distilled)
     source, target = (reference.name.rsplit("/", 1)[-1] for reference in (distilled.source, distilled.target))
-    how = f"{distilled.method_name}, {distilled.network}{distilled.interruption}"
-    figure.suptitle(f"{len(distilled)} images of {source} that teach {target} ({how})")
+    how = distilled.method_name, distilled.network + distilled.interruption
+    figure.suptitle(f"{len(distilled)} images of {source} that teach {target} ({', '.join(how)})")
     return figure

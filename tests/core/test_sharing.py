@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import labeldistill as ld
 from labeldistill import sharing
 from labeldistill.data.datasets import Normalisation
-from labeldistill.plots import _spread
+from labeldistill.plots import _spread, draw_distilled
 from labeldistill.training.evaluation import Evaluation
 from labeldistill.utils import InputError
 
@@ -33,6 +33,12 @@ def learned_images(distilled):
 
 
 # A data set of PyTorch's
+
+
+def test_a_picture_has_a_learning_curve_where_there_was_learning(distilled):
+    for curve, panels in ((torch.tensor([[1.0, 0.5, 40.0], [2.0, 0.4, 30.0]]), 2), (torch.zeros(0, 3), 1)):
+        _, bottom = draw_distilled(replace(distilled, curve=curve)).subfigs
+        assert len([axis for axis in bottom.axes if axis.get_xlabel()]) == panels
 
 
 def test_examples_are_counted_as_in_a_list(distilled):
