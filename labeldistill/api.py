@@ -200,6 +200,16 @@ def distill_loaded(
         raise
     return as_artifact(task, distiller, seed, run.best, run)
 
+# %% ../nbs/core/05_api.ipynb #ccdcf482
+def _choose_augmentation(make: Callable[..., DistilledDataset], method: Method, student: Student, schedule: Schedule) -> Any:
+    "Labels for students of plain or of shifted images, as the validation part says of these labels, or of those they begin with."
+    begins = isinstance(init := getattr(method, "init", None), Method)
+    first, recipe, length = (init, replace(student, loss=None), Schedule()) if begins else (method, student, schedule)
+    made = [make(name, first, student=replace(recipe, augment=name), schedule=length) for name in ("none", "shift")]
+    best = max(made, key=lambda labels: labels.validation_accuracy)
+    chosen = {"student": replace(student, augment=best.student.augment), "schedule": schedule}
+    return make("learned", method, **chosen) if begins else best
+
 # %% ../nbs/core/05_api.ipynb #34d149f9
 from .config import Auto, as_task, check_method, check_settings
 
@@ -226,16 +236,9 @@ def distill(
     method, student = method.resolve(task, student)
     if student.augment == "auto":
         how = {"seed": seed, "compute": compute, "resume": resume, "progress": progress, "callback": callback}
-        places = {name: checkpoint and Path(checkpoint) / name for name in ("none", "shift", "learned")}
-        begins = isinstance(init := getattr(method, "init", None), Method)  # with labels that tell which is better, and sooner
-        trial = (init, replace(student, loss=None), Schedule()) if begins else (method, student, schedule)
-        made = [
-            distill(task, trial[0], student=replace(trial[1], augment=name), schedule=trial[2], checkpoint=places[name], **how)
-            for name in ("none", "shift")
-        ]
-        best = max(made, key=lambda labels: labels.validation_accuracy)
-        student = replace(student, augment=best.student.augment)
-        return distill(task, method, student=student, schedule=schedule, checkpoint=places["learned"], **how) if begins else best
+        place = lambda name: checkpoint and Path(checkpoint) / name  # noqa: E731
+        make = lambda name, method, **more: distill(task, method, checkpoint=place(name), **more, **how)  # noqa: E731
+        return _choose_augmentation(make, method, student, schedule)
     _check_run(task, method, student, seed, checkpoint, resume)
     if resume and compute.precision == "auto":
         compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))

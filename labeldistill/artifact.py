@@ -34,7 +34,6 @@ from .data.catalog import IN_MEMORY, load
 from .data.datasets import Dataset, Normalisation
 from .data.known import KNOWN
 from .networks.compute import select_device
-from .networks.network import INITS
 from .task import open_dataset
 from .utils import InputError, asset, check_writable, enough_memory, first_line, replacing
 
@@ -129,6 +128,9 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
         part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": json.dumps(facts)}))
 
 # %% ../nbs/core/03_artifact.ipynb #e03da4e5
+from .networks.network import INITS
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class _Record:
     "Soft labels, the base examples they are for, how they were made, and how they are used in this process."

@@ -19,16 +19,10 @@ from ..data.streams import generator, stream
 # %% ../../nbs/methods/17_label_solve.ipynb #5976dba7
 from .distiller import Distiller
 from .expert_selection import search, teacher_network, trial_score
-from .experts import log_spaced
 from .unrolled import resolve_space
-from ..networks.network import Network
 from ..task import LoadedTask
 from ..training.evaluation import ImageSet
-from ..training.heads import LinearHead
-from ..training.real_data import train_on_real
 from ..training.ridge import add_ones
-from ..training.trainer import Trainer
-
 
 # %% ../../nbs/methods/17_label_solve.ipynb #42b523c9
 class Features(NamedTuple):
@@ -57,6 +51,13 @@ def see(
     return Features(kept, gram, targets)
 
 # %% ../../nbs/methods/17_label_solve.ipynb #bc1ab1c9
+from .experts import log_spaced
+from ..networks.network import Network
+from ..training.heads import LinearHead
+from ..training.real_data import train_on_real
+from ..training.trainer import Trainer
+
+
 def solve_points(method: LabelSolve) -> list[int]:
     "Iterations of the networks at which features are taken, rising; 0: untrained."
     if method.points == 1:
