@@ -5,7 +5,8 @@
 N = 100, N_i = 50, 10 classes, random images. `iteration_mb` is the most that tensors took at one time during an iteration, beyond
 what was there before it: PyTorch's profiler sees every allocation. `training_mb` is the same of an ordinary training step on the
 outer batch and then one on the inner batch, forward and backward, `inference_mb` of inference on the outer batch while the inner
-batch's graph waits for its backward pass. `limit` is the issue's: 1.2 of the former for second order, 1 of the latter for ridge.
+batch's graph waits for its backward pass. `limit` is what is to be kept: 1.2 of the former for second order, 1 of the latter for
+ridge.
 """
 
 from __future__ import annotations

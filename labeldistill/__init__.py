@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "__version__", "Auto", "Compute", "Dataset", "DatasetDistillation", "DistilledDataset", "Distiller", "Evaluation",
-    "Event", "Expert", "InputError", "LabelSolve", "LeNet", "Method", "Ridge", "Schedule", "SecondOrder", "Student",
-    "Task", "TrajectoryMatching", "Unrolled", "datasets", "distill", "evaluate", "from_hub", "load", "load_distilled",
-    "setting", "sets", "show", "train_full", "true_labels", "verify",
+    "Event", "Expert", "InputError", "Interrupted", "LabelSolve", "LeNet", "Method", "Ridge", "Schedule", "SecondOrder",
+    "Student", "Task", "TrajectoryMatching", "Unrolled", "datasets", "distill", "evaluate", "from_hub", "load",
+    "load_distilled", "setting", "sets", "show", "train_full", "true_labels", "verify",
 ]
 
 _NAMES = {  # by module
@@ -22,7 +22,7 @@ _NAMES = {  # by module
     "data.catalog": "load",
     "data.datasets": "Dataset",
     "methods.distiller": "Distiller",
-    "methods.loop": "Event",
+    "methods.loop": "Event Interrupted",
     "networks.zoo": "LeNet",
     "sharing": "from_hub",
     "shipped": "sets verify",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from labeldistill.data.catalog import load
     from labeldistill.data.datasets import Dataset
     from labeldistill.methods.distiller import Distiller
-    from labeldistill.methods.loop import Event
+    from labeldistill.methods.loop import Event, Interrupted
     from labeldistill.networks.zoo import LeNet
     from labeldistill.sharing import from_hub
     from labeldistill.shipped import sets, verify

@@ -33,7 +33,8 @@ def reconstruct(
     labels: Tensor,  # (N, C)
 ) -> Tensor:  # (C, c, h, w) uint8
     "For each class the mean of the base examples weighted by their labels; black where no label speaks of a class."
-    weights = labels / labels.sum(0).clamp(min=1e-12)
+    weights = labels.clamp(min=0)  # what is below, of labels that are real numbers, speaks against a class
+    weights = weights / weights.sum(0).clamp(min=1e-12)
     return torch.einsum("nc,n...->c...", weights, images.to(weights)).round().to(torch.uint8)
 
 # %% ../nbs/core/06_analysis.ipynb #907c0c7e

@@ -7,6 +7,7 @@ __all__ = ['prepare', 'describe_run', 'thin_curve', 'as_artifact', 'distill_load
            'FullEvaluation', 'train_full', 'show', 'datasets']
 
 # %% ../nbs/core/05_api.ipynb #90a27ef4
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 # %% ../nbs/core/05_api.ipynb #e11ed313
 from .artifact import DistilledDataset, as_distilled, refer_to, resolve
-from .config import Compute, Method, Schedule, Student, Task, check_number, to_json
+from .config import SEEDS, Compute, Method, Schedule, Student, Task, check_number, to_json
 from .data.base import BaseSet
 from .data.streams import stream
 from .methods.checkpoint import RUN_FILES, Checkpoint, open_checkpoint, saved_description
 from .methods.distiller import Distiller, as_distiller, check_distiller
 from .methods.labels import classes_in_turn
-from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take
+from .methods.loop import Best, Event, Interrupted, Progress, learn, network_seed, students_of, take, tell
 from .methods.trees import to_device
 from .networks.compute import warn_of_short_run
 from .task import LoadedTask, RunContext, learning_computation, load_task, resolve_schedule
@@ -35,9 +36,8 @@ from .training.training_set import TrainingSet
 from .utils import InputError, check_writable, enough_memory, name_of, replacing
 
 # %% ../nbs/core/05_api.ipynb #507bc4cc
-def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoint: str | Path | None, resume: bool) -> None:
-    "Raises `InputError` for what does not go together, before any work."
-    check_number("--seed", seed, int, at_most=None)
+def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoint: str | Path | None, resume: bool) -> int:
+    "The seed. Raises `InputError` for what does not go together, before any work."
     if not isinstance(checkpoint, str | Path | None) or checkpoint == "":
         raise InputError(f"--checkpoint {checkpoint!r}: expected a folder")
     if resume and not checkpoint:
@@ -49,8 +49,12 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
     for name, value in chosen.items() if method.learns_images else ():
         if value is not None:
             raise InputError(f"--{name.replace('_', '-')}: only where labels are learned for base examples (--learn labels)")
+    first = method if method.epochs is None else getattr(method, "init", None)
+    if student.augment == "auto" and not isinstance(first, Method):
+        raise InputError("--augment auto: tries labels that a method begins with; expected none or shift, or --init expert")
     for name in RUN_FILES if checkpoint else ():
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
+    return check_number("--seed", seed, int, **SEEDS)
 
 
 def _check_order(order: str | None, learned: bool) -> None:
@@ -99,6 +103,7 @@ def prepare(
 ) -> tuple[LoadedTask, Distiller]:
     "The task as loaded for a method, and the method built for it. Raises `InputError`."
     method, student = method.resolve(task, student)
+    student = replace(student, augment="shift") if student.augment == "auto" else student  # until it is chosen
     loaded = load_task(task, seed, compute.device, method, count_validation=schedule.iterations is not None)
     resolved = resolve_schedule(schedule, method, len(loaded.split.train))
     loaded = replace(loaded, schedule=resolved, student=student, context=context)
@@ -158,7 +163,7 @@ def _collect(
     facts["task"] = {name: value for name, value in to_json(config).items() if name != "data_root"}
     facts["target_data"] = None if isinstance(config.target, str | Path) else task.target
     common = {"method": method, "student": student, "inner_batch": data.inner_batch, "seed": seed}
-    return DistilledDataset(data.labels.cpu(), base.rows, **common, **facts, data_root=config.data_root)
+    return DistilledDataset(data.labels.cpu().float(), base.rows, **common, **facts, data_root=config.data_root)
 
 # %% ../nbs/core/05_api.ipynb #9f04cbf4
 def as_artifact(
@@ -191,7 +196,9 @@ def distill_loaded(
 ) -> DistilledDataset:
     "Labels by a method that is built for its task. Raises `InputError`, and `Interrupted` with the best labels so far."
     if distiller.step is None:
-        return as_artifact(task, distiller, seed, take(task, distiller, seed, callback))
+        labels = as_artifact(task, distiller, seed, take(task, distiller, seed))
+        tell(callback, Event(0, labels.validation_accuracy, labels.labels), labels=labels)
+        return labels
     try:
         run = learn(task, distiller, seed, saved, callback)
     except Interrupted as stop:
@@ -201,14 +208,14 @@ def distill_loaded(
     return as_artifact(task, distiller, seed, run.best, run)
 
 # %% ../nbs/core/05_api.ipynb #ccdcf482
-def _choose_augmentation(make: Callable[..., DistilledDataset], method: Method, student: Student, schedule: Schedule) -> Any:
-    "Labels for students of plain or of shifted images, as the validation part says of these labels, or of those they begin with."
-    begins = isinstance(init := getattr(method, "init", None), Method)
-    first, recipe, length = (init, replace(student, loss=None), Schedule()) if begins else (method, student, schedule)
-    made = [make(name, first, student=replace(recipe, augment=name), schedule=length) for name in ("none", "shift")]
-    best = max(made, key=lambda labels: labels.validation_accuracy)
-    chosen = {"student": replace(student, augment=best.student.augment), "schedule": schedule}
-    return make("learned", method, **chosen) if begins else best
+def _choose_augmentation(task: LoadedTask, seed: int) -> LoadedTask:
+    "The task with students of plain or of shifted images: the validation part says what suits the labels that it begins with."
+    first, accuracies = task.method if task.method.epochs is None else task.method.init, {}
+    loss = task.student.loss if first is task.method else None
+    for name in ("none", "shift"):
+        trial = replace(task, method=first, student=replace(task.student, augment=name, loss=loss), schedule=Schedule())
+        accuracies[name] = float(take(trial, as_distiller(first.build(trial), trial), seed).accuracy)
+    return replace(task, student=replace(task.student, augment=max(accuracies, key=accuracies.get)))
 
 # %% ../nbs/core/05_api.ipynb #34d149f9
 from .config import Auto, as_task, check_method, check_settings
@@ -234,18 +241,19 @@ def distill(
     if callback is not None and not callable(callback):
         raise InputError(f"callback: is a {type(callback).__name__}; expected a function of an event")
     method, student = method.resolve(task, student)
-    if student.augment == "auto":
-        how = {"seed": seed, "compute": compute, "resume": resume, "progress": progress, "callback": callback}
-        place = lambda name: checkpoint and Path(checkpoint) / name  # noqa: E731
-        make = lambda name, method, **more: distill(task, method, checkpoint=place(name), **more, **how)  # noqa: E731
-        return _choose_augmentation(make, method, student, schedule)
-    _check_run(task, method, student, seed, checkpoint, resume)
-    if resume and compute.precision == "auto":
-        compute = replace(compute, precision=saved_description(checkpoint).get("precision", "auto"))
+    seed = _check_run(task, method, student, seed, checkpoint, resume)
+    before = saved_description(checkpoint) if resume else {}  # what has been chosen stays
+    if compute.precision == "auto":
+        compute = replace(compute, precision=before.get("precision", "auto"))
+    if student.augment == "auto" and before:
+        student = replace(student, augment=before["student"].get("augment"))
     context = RunContext(Path(checkpoint) if checkpoint else None, resume, progress)
     loaded, distiller = prepare(task, method, student, schedule, seed, compute, context)
     if (kept := _search_checkpoint(loaded, seed)) and not isinstance(loaded.pool, BaseSet):
         kept.save(loaded.base.rows)
+    if student.augment == "auto":
+        loaded = _choose_augmentation(replace(loaded, pool=loaded.base), seed)
+        distiller = as_distiller(method.build(loaded), loaded)
     saved = open_checkpoint(context, describe_run(loaded, seed))
     if saved:
         saved.check()  # before experts train for another run's checkpoint
@@ -318,6 +326,14 @@ def _find_base_images(labels: DistilledDataset, source: Any, target: Dataset, da
     return replace(labels, base_images=labels.images_in(target)) if missing and labels.source.is_to(target) else labels
 
 # %% ../nbs/core/05_api.ipynb #452ac4df
+def _warn_of_known(labels: DistilledDataset, dataset: Dataset, rows: Tensor) -> None:  # rows: of the test part
+    "Warn where base images are among the images to test on."
+    seen = {image.numpy().tobytes() for image in labels.images.cpu()}
+    if known := seen & {image.numpy().tobytes() for image in dataset.images[rows]}:
+        what = f"{len(known)} of the base images are in the test part, so the accuracy is not that of new images"
+        warnings.warn(f"--target '{dataset.name}': {what}", stacklevel=4)
+
+
 def _test_network(labels: DistilledDataset, dataset: Dataset, network: Any, last_layer: str | None) -> tuple[Network, bool]:
     "The network to test with, and whether it is the labels' own. Raises `InputError`."
     if network is None and labels.from_file and labels.network not in NETWORKS:
@@ -357,7 +373,7 @@ def evaluate(
     "Test accuracy of networks trained from scratch on distilled labels. Raises `InputError`."
     labels = as_distilled(labels, data_root)
     check_settings(student=student, compute=compute)
-    check_number("--models", models, int, at_least=1), check_number("--seed", seed, int, at_most=None)
+    models, seed = check_number("--models", models, int, at_least=1), check_number("--seed", seed, int, **SEEDS)
     student = _merge(student, labels)
     optimizer, make_optimizer, rates = choose_optimizer(student.optimizer, labels.rates)
     device, data_root = prepare_device(compute.device), data_root or labels.data_root
@@ -367,6 +383,8 @@ def evaluate(
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
     data = data.for_student(student)
     parts, part = split(dataset), lambda rows: image_set(dataset, rows, labels.normalisation, device)
+    if target is not None and labels.learned_images is None:
+        _warn_of_known(labels, dataset, parts.test)
     head, ridge = (student.head, recipe, device), labels.method.get("ridge", {})
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen
     chosen = make_head(*head, ridge=ridge, loss=student.loss), make_optimizer, data
@@ -390,7 +408,7 @@ def true_labels(
     "True labels of the base examples that `distill` would use. Raises `InputError`."
     smoothing = check_number("--label-smoothing", smoothing, float, at_least=0, below=1)
     task = as_task(task)
-    check_number("--seed", seed, int, at_most=None)
+    seed = check_number("--seed", seed, int, **SEEDS)
     loaded = load_task(task, seed, "cpu")
     labels = smoothed_labels(target_classes(loaded.base, loaded.target), loaded.classes, smoothing)
     data = TrainingSet(loaded.base_images, labels, loaded.inner_batch)
@@ -428,7 +446,7 @@ def train_full(
     "Train a network on the whole training part of the target, and test it. Raises `InputError`."
     task = as_task(task)
     check_settings(compute=compute)
-    check_number("--epochs", epochs, int, at_least=1), check_number("--seed", seed, int, at_most=None)
+    epochs, seed = check_number("--epochs", epochs, int, at_least=1), check_number("--seed", seed, int, **SEEDS)
     used = ("target", "network", "last_layer", "image_size", "channels", "data_root", "network_init", "base_examples")
     if unused := [f.name for f in fields(Task) if f.name not in used and getattr(task, f.name) != f.default]:
         raise InputError(f"{option_name(Task, unused[0])}: not used here, where the whole training part is learned")

@@ -18,6 +18,7 @@ from math import isfinite
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from unicodedata import category
 
 import torch
 import torch.utils.data
@@ -35,6 +36,7 @@ from .data.datasets import Dataset, Normalisation
 from .data.known import KNOWN
 from .networks.compute import select_device
 from .task import open_dataset
+from .training.training_set import are_probabilities
 from .utils import InputError, asset, check_writable, enough_memory, first_line, replacing
 
 # %% ../nbs/core/03_artifact.ipynb #2efa6529
@@ -124,8 +126,10 @@ def _write(path: Path, tensors: dict[str, Tensor | None], facts: dict[str, Any])
             facts[reference]["name"] = _last_names(facts[reference]["name"])
     facts["versions"] = {package: version(package) for package in ("labeldistill", "torch", "torchvision")}
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items() if tensor is not None}
+    text = json.dumps(facts)
+    _check_plain(json.loads(text))
     with replacing(path) as part:
-        part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": json.dumps(facts)}))
+        part.write_bytes(save(kept, {"format": FORMAT, "labeldistill": text}))
 
 # %% ../nbs/core/03_artifact.ipynb #e03da4e5
 from .networks.network import INITS
@@ -184,7 +188,8 @@ class _Described(_Record):
         return self.target.classes
 
     def __repr__(self) -> str:
-        what = "labels" if self.learned_images is None else "learned images"
+        what = "labels" if are_probabilities(self.labels) else "real-valued labels"
+        what = what if self.learned_images is None else "learned images"
         score = "" if self.validation_accuracy is None else f", {self.validation_accuracy:.2f} % on validation"
         steps = f" after {self.student.steps} steps" if self.student.steps else ""
         facts = f"{self.method_name}, {self.network}{score}{steps}{self.interruption}"
@@ -296,7 +301,13 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
         check_writable(Path(path), endings=(".safetensors",))
         images = {"images": self.images if self.keeps_images else None, "learned_images": self.learned_images}
         tensors, facts = ({name: getattr(self, name) for name in names} for names in (_TENSORS, _FACTS))
-        _write(Path(path), tensors | images, facts)
+        try:
+            _check(replace(self, student=Student(**settings_to_json(self.student))))  # an optimizer of yours by its name
+            _write(Path(path), tensors | images, facts)
+        except InputError:
+            raise
+        except ValueError as error:  # what would be refused when the file is read is not written
+            raise InputError(f"labels: cannot be saved ({error})") from error
 
     def to_npz(self, path: str | Path) -> None:
         "As `labeldistill.sharing.write_npz`: one .npz file of arrays. Raises `InputError`."
@@ -388,11 +399,18 @@ def _check_plain(
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_plain(part, depth + 1)
     elif isinstance(value, str):
-        _need(len(value) <= 1000 and value.isprintable(), "a word that is too long, or cannot be printed")
+        printable = all(x.isprintable() or category(x) in ("Cf", "Zs") for x in value)  # joiners and spaces of other scripts too
+        _need(len(value) <= 1000 and printable, "a word that is too long, or cannot be printed")
     elif isinstance(value, float):
         _need(isfinite(value), "a number that is not finite")
 
 # %% ../nbs/core/03_artifact.ipynb #85addcb3
+def _check(distilled: DistilledDataset) -> None:
+    "Raises `ValueError` unless all parts fit together."
+    for check in (_check_tensors, _check_facts, _check_images):
+        check(distilled)
+
+
 def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Path | None) -> DistilledDataset:
     "A distilled data set from what a file holds. Raises `KeyError`, `TypeError` or `ValueError` if that does not fit together."
     converted: dict[str, Any] = {key: tuple(facts[key]) for key in ("resets", "rates")}
@@ -403,8 +421,7 @@ def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Pat
     images = {"base_images": tensors.get("images"), "learned_images": tensors.get("learned_images")}
     known = {name: facts[name] for name in _FACTS} | converted | {name: tensors[name] for name in _TENSORS} | images
     distilled = DistilledDataset(**known, keeps_images="images" in tensors, data_root=root, from_file=True)
-    for check in (_check_tensors, _check_facts, _check_images):
-        check(distilled)
+    _check(distilled)
     return distilled
 
 # %% ../nbs/core/03_artifact.ipynb #08c31f2b
@@ -465,6 +482,8 @@ def load_distilled(
     transform: Callable[[Tensor], Any] | None = None,  # of an image that is taken out
 ) -> DistilledDataset:
     "A distilled data set from its file; no code is executed. Raises `InputError` for a damaged or foreign file."
+    if not isinstance(path, str | Path):
+        raise InputError(f"labels: is a {type(path).__name__}; expected a DistilledDataset or the path of its file")
     tensors, metadata = _read(labels_file(path))
     try:
         facts = json.loads(metadata["labeldistill"])
@@ -480,8 +499,4 @@ def as_distilled(
     root: str | Path | None = None,  # folder of downloaded data, for the images
 ) -> DistilledDataset:
     "A distilled data set, or the one in a file. Raises `InputError`."
-    if isinstance(labels, DistilledDataset):
-        return labels
-    if not isinstance(labels, str | Path):
-        raise InputError(f"labels: is a {type(labels).__name__}; expected a DistilledDataset or the path of its file")
-    return load_distilled(labels, root)
+    return labels if isinstance(labels, DistilledDataset) else load_distilled(labels, root)

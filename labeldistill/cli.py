@@ -213,7 +213,7 @@ def _save(labels: Any, out: Path, with_images: bool, as_json: bool) -> None:
     (labels.with_images() if with_images else labels).save(out)
     what = "labels" if labels.learned_images is None else "images"
     accuracy, steps = labels.validation_accuracy, labels.student.steps
-    line = f"{out}: {len(labels)} {what}, validation accuracy {accuracy:.2f} %, T_i = {steps} steps"
+    line = f"{out}: {len(labels)} {what}, validation accuracy {accuracy:.2f} %, students train {steps} steps"
     report({"out": str(out), "steps": steps, "validation_accuracy": accuracy}, as_json, line)
 
 # %% ../nbs/core/07_cli.ipynb #dafcf2c9

@@ -16,7 +16,7 @@ from warnings import warn
 
 from .api import evaluate
 from .artifact import SHIPPED, DistilledDataset, load_distilled, resolve
-from .config import Compute, check_number
+from .config import SEEDS, Compute, check_number
 from .training.evaluation import Evaluation
 from .utils import InputError
 
@@ -133,7 +133,7 @@ def verify(
     progress: bool = True,
 ) -> Iterator[Verification]:  # as they are done
     "Test label sets that ship with the package, as their cards say, with other students. Raises `InputError`."
-    check_number("--models", models, int, at_least=2), check_number("--seed", seed, int, at_most=None)
+    models, seed = check_number("--models", models, int, at_least=2), check_number("--seed", seed, int, **SEEDS)
     cards = find_cards(names)
     if seed in [card["test"]["seed"] for card in cards]:
         raise InputError(f"--seed {seed}: is that of a claim's own students; expected another")

@@ -8,6 +8,7 @@ __all__ = ['OUTER_BATCH', 'open_dataset', 'check_same_shape', 'shorten', 'image_
            'learning_computation', 'testing_computation']
 
 # %% ../nbs/core/02_task.ipynb #2f6c3cac
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -133,6 +134,13 @@ class LoadedTask:
     computation: Computation = PLAIN
     student: Student = Student()
     context: RunContext = field(default_factory=RunContext)
+    memory: dict[str, Any] = field(default_factory=dict)  # what experts say, by what it depends on; shared by copies of the task
+
+    def recall(self, key: Any, make: Callable[[], Any]) -> Any:  # key: printed, it says all that the thing depends on
+        "What was made before for this task or a copy of it, else what is made now."
+        if repr(key) not in self.memory:
+            self.memory[repr(key)] = make()
+        return self.memory[repr(key)]
 
     @property
     def classes(self) -> int:  # C

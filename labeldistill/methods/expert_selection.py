@@ -164,12 +164,11 @@ def views_of(
     return torch.cat([seen(torch.arange(len(images), device=images.device)) for _ in range(expert.views)])
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #ce13a7b5
-def _open_trajectories(expert: Expert, task: LoadedTask, network: str, points: list[int], seed: int) -> Checkpoint | None:
-    "The file of a run that keeps what experts say. Raises `InputError`."
+def _describe_trajectories(expert: Expert, task: LoadedTask, network: str, points: list[int], seed: int) -> dict[str, Any]:
+    "All that what experts say depends on, but for their number, as JSON."
     run = {"training examples": len(task.split.train), "seed": seed, "network": network, "init": task.network.init}
     run |= {"views": expert.views, "augment": task.student.augment} if expert.views else {}
-    description = describe_data(task) | run | {"checkpoints": points, "batch size": expert.batch_size}
-    return open_checkpoint(task.context, description, "traces")
+    return describe_data(task) | run | {"checkpoints": points, "batch size": expert.batch_size}
 
 
 def select_expert_labels(
@@ -180,11 +179,16 @@ def select_expert_labels(
 ) -> ExpertSelection:
     "Train experts and choose among their labels. Raises `InputError`."
     network, points = plan_experts(expert, task)
-    kept = _open_trajectories(expert, task, network.name, points, seed)
-    images, count = views_of(task.base_images, expert, task.student, seed), len(task.base_images)
-    found = expert_logits(network, task, points, expert.ensemble, seed, expert.batch_size, kept, images)
-    found = found._replace(logits=found.logits.unflatten(2, (-1, count)).mean(2)) if expert.views else found
-    point, temperature = choose_labels(found, expert, trial_score(task, student, seed), task.context.progress)
+    run = _describe_trajectories(expert, task, network.name, points, seed)
+
+    def train() -> ExpertTrajectory:
+        kept, images = open_checkpoint(task.context, run, "traces"), views_of(task.base_images, expert, task.student, seed)
+        found = expert_logits(network, task, points, expert.ensemble, seed, expert.batch_size, kept, images)
+        return found._replace(logits=found.logits.unflatten(2, (-1, task.count)).mean(2)) if expert.views else found
+
+    found, score = task.recall((run, expert.ensemble), train), trial_score(task, student, seed)
+    choice = run, expert, student, task.computation
+    point, temperature = task.recall(choice, lambda: choose_labels(found, expert, score, task.context.progress))
     labels = trajectory_labels(found, point, temperature, expert.top_k)
     return ExpertSelection(labels, points[point], temperature, tuple(found.accuracies[:, point].tolist()))
 

@@ -33,7 +33,7 @@ def log_spaced(
     count: int,  # at most
 ) -> list[int]:
     "Different whole numbers from `first` to `last`, each about the same factor above the one before."
-    ratios = torch.linspace(0, 1, count, dtype=torch.float64)
+    ratios = torch.linspace(0, 1, count, dtype=torch.float64) if count > 1 else torch.ones(1, dtype=torch.float64)
     return (first * (last / first) ** ratios).round().long().unique().tolist()
 
 # %% ../../nbs/methods/05_experts.ipynb #0901ee7c

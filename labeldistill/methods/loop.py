@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BatchIndices', 'epoch_indices', 'make_batch', 'Best', 'Progress', 'network_seed', 'check_labels', 'start', 'Loop',
-           'students_of', 'Event', 'validate', 'validation_cost', 'epochs_between_validations', 'Interrupted', 'learn',
-           'take']
+           'students_of', 'Event', 'Interrupted', 'tell', 'validate', 'validation_cost', 'epochs_between_validations',
+           'learn', 'take']
 
 # %% ../../nbs/methods/12_loop.ipynb #cb581864
 from collections.abc import Callable
@@ -102,8 +102,9 @@ def network_seed(
 def check_labels(task: LoadedTask, labels: Tensor) -> None:
     "Raises `InputError` unless there is a label (C,) of finite numbers for each of the N images."
     expected, found = (task.count, task.classes), tuple(labels.shape)
-    if found != expected or not labels.isfinite().all():
-        what = "NaN or infinite" if found == expected else f"of shape {found}"
+    if found != expected or not labels.is_floating_point() or not labels.isfinite().all():
+        what = "NaN or infinite" if labels.is_floating_point() else f"of type {labels.dtype}"
+        what = what if found == expected else f"of shape {found}"
         raise InputError(f"method {method_name(task.method)}: its labels are {what}; expected finite numbers of shape {expected}")
 
 # %% ../../nbs/methods/12_loop.ipynb #a8dc4d73
@@ -204,23 +205,36 @@ class Event(NamedTuple):
     accuracy: float  # validation accuracy of these labels, per cent
     labels: Tensor  # (N, C) as they are now, on the CPU
 
+# %% ../../nbs/methods/12_loop.ipynb #e5a7c9d4
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C in a run, or in a callback. `labels` are the best so far, if `distill` was called; None before the first validation."
+
+    def __init__(self, progress: Progress | None, labels: Any = None):  # None: a method without an outer loop
+        super().__init__(f"iteration {len(progress.curve)}" if progress else "labels are made")
+        self.progress, self.labels = progress, labels  # after the last epoch that was completed
+
+
+def tell(callback: Callable[[Event], Any] | None, event: Event, progress: Progress | None = None, labels: Any = None) -> None:
+    "Call a callback, if there is one. Raises `Interrupted` where it raises `KeyboardInterrupt`."
+    try:
+        _ = callback and callback(event)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(progress, labels) from stop
+
 # %% ../../nbs/methods/12_loop.ipynb #fd7bbe2e
 def validate(
     task: LoadedTask,
     distiller: Distiller,
     seed: int,
     progress: Progress,
-    callback: Callable[[Event], Any] | None = None,
-) -> Progress:
-    "The run with what it has learned validated, and kept if it is the best so far."
+) -> tuple[Progress, Event]:
+    "The run with what it has learned validated, and kept if it is the best so far; and what there is to tell of it."
     iteration, data = len(progress.curve), distiller.training_set(progress.state.params)
     steps, accuracy = _validate_student(task, distiller, seed, data, progress)
     if accuracy >= progress.best.accuracy:
         found = torch.tensor(steps), torch.tensor(accuracy, dtype=torch.float64), torch.tensor(iteration)
         progress = progress._replace(best=Best(map_tensors(Tensor.cpu, progress.state.params), *found))
-    if callback:
-        callback(Event(iteration, accuracy, data.labels.cpu()))
-    return progress
+    return progress, Event(iteration, accuracy, data.labels.cpu())
 
 # %% ../../nbs/methods/12_loop.ipynb #77f6007b
 _STEP, _STEP_LOOKED_THROUGH = 3, 12  # passes of an image: forward and backward; the same and then a gradient of the gradient
@@ -265,16 +279,6 @@ def _describe(progress: Progress, window: int) -> dict[str, str]:  # window: ite
     facts = {"loss": f"{loss:.3f}", "error": f"{error:.1f}%", "resets": str(len(progress.resets))}
     return facts | ({"valid": f"{best:.1f}%"} if best >= 0 else {})
 
-# %% ../../nbs/methods/12_loop.ipynb #e5a7c9d4
-class Interrupted(KeyboardInterrupt):
-    "Ctrl-C in a run."
-
-    labels: Any = None  # the best so far, a `DistilledDataset` if `distill` was called; None before the first validation
-
-    def __init__(self, progress: Progress):
-        super().__init__(f"iteration {len(progress.curve)}")
-        self.progress = progress  # after the last epoch that was completed
-
 # %% ../../nbs/methods/12_loop.ipynb #e4a2f533
 def learn(
     task: LoadedTask,
@@ -288,19 +292,27 @@ def learn(
     progress = (checkpoint and checkpoint.load(progress)) or progress
     loop, total, cost = Loop(task, distiller, seed), task.schedule.iterations, validation_cost(task, distiller)
     every = epochs_between_validations(task.schedule, len(task.train.images), distiller.inner_steps, cost)
+
+    def look(progress: Progress) -> Progress:
+        progress, event = validate(task, distiller, seed, progress)
+        if checkpoint and len(progress.curve):
+            checkpoint.save(progress)
+        tell(callback, event, progress)
+        return progress
+
     with tqdm(total=total, initial=len(progress.curve), unit="it", disable=not task.context.progress) as bar:
         bar.set_postfix_str("compiling" if distiller.computation.compile else "")
         try:
             if _starts_informed(distiller, progress):
-                progress = validate(task, distiller, seed, progress, callback)
+                progress = look(progress)
             while len(progress.curve) < total:
                 progress = loop.run_epoch(progress, bar)
                 if int(progress.epoch) % every == 0 or len(progress.curve) == total:
                     bar.set_postfix_str("validating")
-                    progress = validate(task, distiller, seed, progress, callback)
-                    if checkpoint:
-                        checkpoint.save(progress)
+                    progress = look(progress)
                 bar.set_postfix(_describe(progress, distiller.resets.window), refresh=False)
+        except Interrupted:  # by the callback, which knows more
+            raise
         except KeyboardInterrupt as stop:
             raise Interrupted(progress) from stop
     return progress
@@ -310,7 +322,6 @@ def take(
     task: LoadedTask,
     distiller: Distiller,
     seed: int,
-    callback: Callable[[Event], Any] | None = None,  # called once
 ) -> Best:
     "Final parameters of a method without an outer loop, validated. Raises `InputError`."
     params = distiller.init_params(task, seed)
@@ -319,7 +330,5 @@ def take(
     candidates = [task.student.steps] if task.student.steps else None
     own, how = stream(seed, "students of the choice"), {"candidates": candidates, "show_progress": task.context.progress}
     steps, accuracy = best_steps(mean_validation_curve(head, optimizer, data, task.validation, own, **how))
-    if callback:
-        callback(Event(0, accuracy, data.labels.cpu()))
     iteration = distiller.found.get("stopping point", 0)
-    return Best(params, *map(torch.tensor, (steps, accuracy, iteration)))
+    return Best(params, torch.tensor(steps), torch.tensor(accuracy, dtype=torch.float64), torch.tensor(iteration))

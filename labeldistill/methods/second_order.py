@@ -14,6 +14,7 @@ from torch.func import jvp
 from ..config import SecondOrder
 from .distiller import Batch, Distiller, State, TrainState, Update, loss_of, replay_rng, scatter, top1_error
 from .gradients import second_order_label_gradient
+from .labels import check_probabilities
 from .optimizers import adam, optimizer, to_distribution
 from .resets import EarlyStopping, window_size
 from ..networks.functional import Functional, differentiate, flat_parameters
@@ -27,6 +28,7 @@ class PaperDistiller(Distiller):
 
     def __init__(self, config: SecondOrder, task: LoadedTask):
         super().__init__(config, task)
+        check_probabilities(self.init)
         self.function = Functional(self.build_network(0), task.device, self.computation.precision)
         self.network_optimizer = optimizer(adam())
         self.optimizer = optimizer(adam(config.label_lr), project=to_distribution)

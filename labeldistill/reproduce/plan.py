@@ -287,7 +287,10 @@ def reproduce_within(
         evening.outcomes |= {run: Outcome(run, "failed", why) for run, why in missing.items()}
     print(show_plan(evening.plan(3600 * hours), hours, vars(evening).get("slower")), flush=True)
     if not dry_run:
-        fill(evening, 3600 * hours, progress)
+        try:
+            fill(evening, 3600 * hours, progress)
+        finally:
+            _ = evening.reporter and evening.reporter.wait()  # it writes into the folder of the report
         out, counts = write_report(root, scale, None, results)
         print(f"{out / 'index.html'}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         print(write_archive(root, results, scale))

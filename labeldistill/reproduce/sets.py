@@ -7,6 +7,7 @@ __all__ = ['SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_se
 
 # %% ../../nbs/reproduce/14_sets.ipynb #2f3553a4
 import json
+import shlex
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -61,12 +62,12 @@ def _options(settings: Settings) -> list[str]:
     words = []
     for f in fields(settings):
         value, name = getattr(settings, f.name), option_name(settings, f.name)
-        if isinstance(value, Expert):
-            words += [f"{name} expert", *_options(value)]
+        if isinstance(value, Method):
+            words += [f"{name} {method_name(value)}", *_options(value)]
         elif isinstance(value, bool) and value != f.default:
             words.append(name if value else f.metadata.get("off", name.replace("--", "--no-", 1)))
         elif value != f.default:
-            words.append(f"{name} {value}")
+            words.append(f"{name} {shlex.quote(str(value))}")
     return words
 
 

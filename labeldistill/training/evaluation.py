@@ -10,7 +10,6 @@ __all__ = ['FINAL_CURVES', 'ImageSet', 'mean_and_std', 'Evaluation', 'workers', 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from html import escape
 from itertools import chain
@@ -51,7 +50,7 @@ class ImageSet:
         "Plain accuracy, and the mean of the accuracies of the classes that occur."
         sizes = self.labels.bincount().cpu()
         hits = self.labels[self.guesses(model) == self.labels].bincount(minlength=len(sizes)).cpu()
-        return 100 * hits.sum().item() / len(self.labels), 100 * (hits / sizes)[sizes > 0].double().mean().item()
+        return 100 * hits.sum().item() / len(self.labels), 100 * (hits.double() / sizes)[sizes > 0].mean().item()
 
 # %% ../../nbs/training/04_evaluation.ipynb #c33e37c9
 def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
@@ -129,7 +128,7 @@ _BUILDING = Lock()
 def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trainer:
     "A trainer for use in one thread."
     with _BUILDING:
-        return Trainer(head if head.computation.compile else deepcopy(head), optimizer, seed)
+        return Trainer(head.twin(), optimizer, seed)
 
 # %% ../../nbs/training/04_evaluation.ipynb #ed38acb0
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:

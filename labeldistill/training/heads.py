@@ -7,6 +7,7 @@ __all__ = ['LOSSES', 'Trained', 'HEADS', 'squared_error', 'Head', 'LinearHead', 
 
 # %% ../../nbs/training/01_heads.ipynb #617a2d52
 from collections.abc import Callable, Mapping
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
@@ -43,8 +44,21 @@ class Head:
     def __init__(self, network: Network, device: torch.device | str = "cpu", computation: Computation = PLAIN, seed: int = 0):
         self.network, self.device, self.computation = network, torch.device(device), computation
         self.function, self.tested = (Functional(self.build(seed), device, computation.precision, mode) for mode in (True, False))
-        self.learn, self.learn_together = (computation.prepare(f, minibatch=True) for f in (self.learn, self.learn_together))
-        self.classify = computation.prepare(self.classify)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        "Compile what is to be compiled."
+        kind, prepare = type(self), self.computation.prepare
+        learn, together, classify = (f.__get__(self) for f in (kind.learn, kind.learn_together, kind.classify))
+        self.learn, self.learn_together = prepare(learn, minibatch=True), prepare(together, minibatch=True)
+        self.classify = prepare(classify)
+
+    def twin(self) -> "Head":
+        "Another one like it, for use in another thread: a module holds the parameters of one computation at a time."
+        other = copy(self)
+        other.function, other.tested = deepcopy(self.function), deepcopy(self.tested)
+        other._prepare()
+        return other
 
     def build(self, seed: int) -> nn.Module:
         "A fresh module of what is trained by gradients."

@@ -105,7 +105,8 @@ class Trainer:
         self.head, self.done = head, 0  # steps
         self.trained, self.state = head.init(seed)
         self.optimizers = FlatOptimizers(optimizer, head, self.trained)
-        self.lr, self.mean = self.optimizers[0].param_groups[0].get("lr"), None  # of the weights, if they are averaged
+        self.lrs = [group.get("lr") for group in self.optimizers[0].param_groups]
+        self.mean: Tensor | None = None  # of the weights, if they are averaged
 
     def step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> Tensor:
         "One step on images (b, c, h, w) float32 and labels (b, C) or (b,), with a step size if given; the loss before it."
@@ -113,6 +114,13 @@ class Trainer:
         self.optimizers.step(gradients, rate)
         self.done += 1
         return loss
+
+    def scale_lr(self, share: float) -> None:
+        "Set the step sizes of all groups of parameters to this share of what they were at first. Raises `InputError`."
+        if None in self.lrs:
+            raise InputError("--lr-schedule cosine: this optimizer has no step size (lr); expected constant")
+        for group, lr in zip(self.optimizers[0].param_groups, self.lrs, strict=True):
+            group["lr"] = share * lr
 
     def average(self, ema: float) -> None:
         "Move the running mean of the weights, which is tested from now on, after a step."
@@ -177,9 +185,7 @@ def recipe_step(
 
     def step(rows: Tensor, rate: float | None = None) -> Tensor:
         if data.cosine_steps:
-            if trainer.lr is None:
-                raise InputError("--lr-schedule cosine: this optimizer has no step size (lr); expected constant")
-            rate = trainer.lr * float(cosine_share(trainer.done, data.cosine_steps))
+            trainer.scale_lr(float(cosine_share(trainer.done, data.cosine_steps)))
         loss = trainer.step(seen(rows), data.labels[rows], rate)
         if data.ema:
             trainer.average(data.ema)

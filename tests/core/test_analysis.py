@@ -115,3 +115,8 @@ def test_the_variance_along_a_run_is_finite_and_repeatable(name):
     assert curve[:, 0].tolist() == [2, 4]
     assert (curve[:, 1] > 0).all() and not curve.isnan().any()
     assert torch.equal(curve, gradient_variance(*ready(METHODS[name]), seed=1, draws=6, show_progress=False))
+
+
+def test_labels_that_speak_against_a_class_leave_it_out():
+    images = torch.tensor([100, 200], dtype=torch.uint8)[:, None, None, None]
+    assert reconstruct(images, torch.tensor([[0.5, -0.5], [-0.45, 0.45]])).flatten().tolist() == [100, 200]

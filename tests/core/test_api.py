@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +21,7 @@ from labeldistill import (
     Evaluation,
     Expert,
     InputError,
+    Interrupted,
     LabelSolve,
     Ridge,
     Schedule,
@@ -41,7 +43,7 @@ from labeldistill.api import _match_classes
 from labeldistill.config import METHODS
 from labeldistill.data.base import BaseSet
 from labeldistill.data.datasets import Normalisation, Split, split
-from labeldistill.methods import loop
+from labeldistill.methods import experts, loop
 from labeldistill.methods.labels import resolve_init
 from labeldistill.reproduce.runs import new_run
 from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten
@@ -760,6 +762,53 @@ def test_code_that_a_file_names_is_not_run_unless_the_user_names_it_too(tmp_path
     assert evaluate(read, network="planted:net", **one).network == "planted:net" and (tmp_path / "trace").exists()
 
 
+# What a callback stops
+
+
+@pytest.mark.parametrize("method", [Ridge(), Expert(iterations=5, temperature=1.0)], ids=["ridge", "expert"])
+def test_a_callback_that_stops_the_run_keeps_what_it_was_told(bars, method):
+    def stop(event):
+        told.append(event)
+        raise KeyboardInterrupt
+
+    told, length = [], Schedule() if isinstance(method, Expert) else Schedule(iterations=4, outer_batch=16, validate_every=1)
+    with pytest.raises(Interrupted) as stopped:
+        distill(Task(bars, 6, network=tiny), method, student=Student(steps=30), schedule=length, callback=stop, **CPU)
+    assert torch.equal(stopped.value.labels.labels, told[0].labels) and len(told) == 1
+    assert stopped.value.labels.validation_accuracy == told[0].accuracy
+
+
+# Numbers
+
+
+def test_seeds_may_be_numpys_and_have_limits(bars, tmp_path):
+    labels = true_labels(Task(bars, 6, network=tiny), seed=np.int64(3))
+    labels.save(tmp_path / "labels.safetensors")
+    assert load_distilled(tmp_path / "labels.safetensors").seed == 3
+    found = evaluate(labels, models=np.int64(1), seed=np.int64(3), student=Student(steps=2), **CPU)
+    assert json.loads(json.dumps(found.as_dict()))["seed"] == 3
+    for seed in (2**63, 10**400):
+        with pytest.raises(InputError, match=r"^--seed [0-9]+: must be at most 9223372036854775807$"):
+            true_labels(Task(bars, 6, network=tiny), seed=seed)
+
+
+def test_balanced_accuracy_of_balanced_classes_is_the_plain_one():
+    labels = torch.arange(9).repeat(30)
+    images = ImageSet(torch.zeros(270, 1, 2, 2, dtype=torch.uint8), labels, Normalisation((0.0,), (1.0,)))
+    plain, balanced = images.accuracies(lambda x: torch.eye(9)[torch.zeros(len(x), dtype=torch.int64)])
+    assert balanced == pytest.approx(plain, abs=1e-12)
+
+
+# Other data that are not new
+
+
+def test_base_images_in_the_test_part_are_told(bars_npz, distilled):
+    data = load(str(bars_npz))
+    known = replace(data, images=data.images.index_copy(0, split(data).test[:6], distilled.images))
+    with pytest.warns(UserWarning, match="base images are in the test part, so the accuracy is not that of new images"):
+        evaluate(distilled, known, models=1, student=Student(steps=1), **CPU)
+
+
 # The method that is chosen
 
 
@@ -783,8 +832,8 @@ def test_the_validation_part_chooses_between_plain_and_shifted_images(bars, tmp_
     best = max(both.values(), key=lambda labels: labels.validation_accuracy)
     found = distill(task, method, student=Student(steps=30, augment="auto"), **how)
     assert found.student == best.student and torch.equal(found.labels, best.labels)
-    assert [event.accuracy for event in events] == pytest.approx([labels.validation_accuracy for labels in both.values()])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "shift"]
+    assert [event.accuracy for event in events] == [best.validation_accuracy]
+    assert [path.name for path in tmp_path.iterdir()] == ["traces.safetensors"]
     with pytest.raises(InputError, match="--augment auto: chosen where labels are made; expected none, shift"):
         evaluate(found, student=Student(augment="auto"), **CPU)
 
@@ -793,10 +842,46 @@ def test_labels_that_a_method_begins_with_say_whether_images_are_shifted(bars, t
     start, short = Expert(iterations=5, temperature=1.0), Schedule(iterations=2, outer_batch=16)
     both = [distill(Task(bars, 6), start, student=Student(steps=30, augment=name), **CPU) for name in ("none", "shift")]
     best = max(both, key=lambda labels: labels.validation_accuracy).student.augment
-    how = {"schedule": short, "checkpoint": tmp_path, **CPU}
+    how, files = {"schedule": short, "checkpoint": tmp_path / "new", **CPU}, ["checkpoint", "experts", "traces"]
     found = distill(Task(bars, 6), Unrolled(init=start), student=Student(steps=30, loss="mse", augment="auto"), **how)
     assert (found.method_name, found.student.loss, found.student.augment) == ("unrolled", "mse", best)
-    assert found.settings["iterations"] == 2 and sorted(path.name for path in tmp_path.iterdir()) == ["learned", "none", "shift"]
+    assert found.settings["iterations"] == 2 and sorted(path.stem for path in (tmp_path / "new").iterdir()) == files
+
+
+LENGTH = Schedule(iterations=12, outer_batch=16, validate_every=1)
+OPEN = {"student": Student(steps=30, loss="mse", augment="auto"), "schedule": LENGTH}
+
+
+def test_experts_are_trained_once_for_all_that_is_tried(bars, monkeypatch):
+    trained, train = [], experts._train_expert
+    monkeypatch.setattr(experts, "_train_expert", lambda *more: trained.append(1) or train(*more))
+    distill(Task(bars, 6), Unrolled(window=2, init=Expert(iterations=5, ensemble=2)), **OPEN, **CPU)
+    assert len(trained) == 2
+
+
+def test_a_resumed_run_keeps_the_choice_of_images(bars, tmp_path, monkeypatch):
+    def stop(event):
+        if event.iteration:
+            raise KeyboardInterrupt
+
+    method = Unrolled(window=2, init=Expert(iterations=5, temperature=1.0))
+    whole = distill(Task(bars, 6), method, **OPEN, **CPU)
+    with pytest.raises(Interrupted):
+        distill(Task(bars, 6), method, checkpoint=tmp_path, callback=stop, **OPEN, **CPU)
+    monkeypatch.setattr(api, "_choose_augmentation", None)
+    resumed = distill(Task(bars, 6), method, checkpoint=tmp_path, resume=True, **OPEN, **CPU)
+    assert torch.equal(resumed.labels, whole.labels) and resumed.student == whole.student
+
+
+def test_what_does_not_fit_is_refused_before_experts_train(bars, monkeypatch):
+    monkeypatch.setattr(experts, "_train_expert", None)
+    student = Student(augment="auto", lr_schedule="cosine", steps=10)
+    with pytest.raises(InputError, match="--window 20: must be at most 10"):
+        distill(Task(bars, 6), Unrolled(window=20, init=Expert(iterations=5)), student=student, **CPU)
+    with pytest.raises(InputError, match="--augment auto: tries labels that a method begins with"):
+        distill(Task(bars, 6), Ridge(), student=Student(augment="auto"), **CPU)
+    with pytest.raises(InputError, match="--checkpoint 5: expected a folder"):
+        distill(Task(bars, 6), Auto(), student=Student(augment="auto"), checkpoint=5, **CPU)
 
 
 def test_what_is_said_of_students_is_left_to_them():

@@ -420,6 +420,31 @@ def test_a_name_of_another_kind_is_refused(distilled, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_read_is_not_written(distilled, tmp_path):
+    out = tmp_path / "labels.safetensors"
+    labels, settings = distilled.labels.double(), {"x": float("nan")}
+    for change in ({"labels": labels}, {"seed": 2**63}, {"network": "a\0b"}, {"settings": settings}):
+        with pytest.raises(InputError, match=r"^labels: cannot be saved"):
+            replace(distilled, **change).save(out)
+    assert not any(tmp_path.iterdir())
+
+
+def test_class_names_of_all_scripts_are_read_back(distilled, tmp_path):
+    names = ("no\u00a0break", "\u0915\u094d\u200d\u0937", "plain")
+    replace(distilled, target=replace(distilled.target, classes=names)).save(tmp_path / "labels.safetensors")
+    assert load_distilled(tmp_path / "labels.safetensors").classes == names
+
+
+def test_no_file_is_no_name():
+    with pytest.raises(InputError, match=r"^labels: is a NoneType; expected a DistilledDataset or the path of its file"):
+        load_distilled(None)
+
+
+def test_real_numbers_are_said_to_be_such(distilled):
+    assert "6 labels for" in repr(distilled)
+    assert "6 real-valued labels for" in repr(replace(distilled, labels=distilled.labels - 0.5))
+
+
 def test_saving_replaces_an_older_file_whole(distilled, tmp_path):
     path = tmp_path / "labels.safetensors"
     path.write_bytes(b"x" * 10**6)

@@ -1,12 +1,12 @@
 """Methods of a user's own: what is missing is said in one line, before or instead of wrong labels."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
 
-from labeldistill import Compute, InputError, Method, Schedule, Student, Task, distill, evaluate, setting
+from labeldistill import Compute, InputError, Method, Schedule, Student, Task, distill, evaluate, load_distilled, setting
 from labeldistill.methods.distiller import Distiller
 from labeldistill.methods.optimizers import adam, optimizer
 
@@ -43,11 +43,29 @@ def test_a_method_of_one_function_makes_labels_that_can_be_tested():
     assert labels.method == {"own": {"strength": 1.0}} and len(evaluate(labels, models=1, **QUIET).accuracies) == 1
 
 
+def test_labels_of_twice_the_precision_are_saved_in_that_of_a_file(tmp_path):
+    labels = run(labels_of(lambda self, task, seed: uniform(self, task, seed).double()))
+    labels.save(tmp_path / "labels.safetensors")
+    assert torch.equal(load_distilled(tmp_path / "labels.safetensors").labels, labels.labels)
+
+
+def test_a_choice_may_be_a_number():
+    @dataclass(frozen=True)
+    class Own(Method):
+        order: Literal[1, 3] = setting(1, "of nothing")
+
+    assert (Own().order, Own(order=3).order) == (1, 3)
+    for wrong in (2, True, "1"):
+        with pytest.raises(InputError, match=f"--order '{wrong}': expected 1, 3"):
+            Own(order=wrong)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         (torch.full((10, 10), torch.nan), "its labels are NaN or infinite"),
         (torch.full((10, 10), torch.inf), "its labels are NaN or infinite"),
+        (torch.eye(10, dtype=torch.int64), "its labels are of type torch.int64"),
         (torch.eye(3), r"its labels are of shape \(3, 3\); expected finite numbers of shape \(10, 10\)"),
     ],
 )

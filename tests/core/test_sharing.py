@@ -234,8 +234,10 @@ def test_the_card_of_known_images_names_their_licence_and_origin(tmp_path):
 def test_names_in_a_card_cannot_break_out(distilled, tmp_path):
     pytest.importorskip("pyarrow")
     cards = pytest.importorskip("huggingface_hub.repocard")
-    strange = "a: b\n---\n```<script>{load}"
+    strange = "a: b --- ```<script>{load}"
     named = replace(distilled, target=replace(distilled.target, name=strange), source=replace(distilled.source, name=strange))
+    with pytest.raises(InputError, match=r"labels: cannot be saved .a word that is too long, or cannot be printed"):
+        replace(named, target=replace(distilled.target, name=f"{strange}\n---\n")).export(tmp_path / "broken")
     named.export(tmp_path / "strange")
     card = cards.DatasetCard.load(tmp_path / "strange" / "README.md")
     assert card.data.to_dict()["labeldistill"]["source"]["name"] == strange

@@ -130,3 +130,7 @@ def test_a_joint_search_ends_where_no_change_of_one_is_better():
 
     assert search(score, range(4), range(4)) == (0, 2)
     assert search(score, range(4), range(4), joint=True) == (3, 1) and len(asked[7:]) == len(set(asked[7:]))
+
+
+def test_several_points_end_with_the_last_iteration():
+    assert [solve_points(LabelSolve(iterations=500, points=n)) for n in (1, 2, 3)] == [[500], [0, 500], [0, 10, 500]]

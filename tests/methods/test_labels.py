@@ -102,3 +102,11 @@ def test_true_classes_of_base_examples_are_known_only_to_labels_that_begin_there
 def test_what_does_not_fit_is_refused(bars, init, options, message):
     with pytest.raises(InputError, match=message):
         resolve_init(init, load_task(Task(bars, 6), 7, "cpu"), **options)
+
+
+def test_methods_that_learn_probabilities_begin_with_probabilities(bars):
+    real = 3 * torch.eye(3).repeat(2, 1) - 0.3
+    few = Schedule(iterations=1, outer_batch=16)
+    for method in (Ridge(init=real), SecondOrder(init=real), Ridge(init=-torch.rand(6, 3))):
+        with pytest.raises(InputError, match=r"^--init: labels must be probabilities here, rows that sum to 1$"):
+            distill(Task(bars, 6, network=user_networks.plain), method, schedule=few, compute=CPU)

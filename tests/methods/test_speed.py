@@ -74,7 +74,8 @@ def labels_in_float64(task, distiller):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("name", "iterations"), [("ridge", 100), pytest.param("second-order", 200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "iterations"), [("ridge", 100), ("second-order", 200)])
 def test_labels_after_many_compiled_iterations_are_those_of_the_plain_path(name, iterations):
     # In float32 a change of 1e-7 in the first parameters moves labels by 0.01 to 0.1 in 200 iterations, whatever computes them.
     plain, fast = (

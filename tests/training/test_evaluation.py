@@ -5,7 +5,7 @@ import torch
 
 from labeldistill.networks.compute import Computation
 from labeldistill.networks.network import make_network
-from labeldistill.training.evaluation import _cohort_size, candidate_steps
+from labeldistill.training.evaluation import _cohort_size, candidate_steps, fresh_trainer
 from labeldistill.training.heads import HEADS
 from labeldistill.training.trainer import can_train_together
 from labeldistill.training.training_set import TrainingSet, minibatches
@@ -54,3 +54,11 @@ def test_what_cannot_be_stacked_trains_alone():
 
     assert not can_train_together(HEADS["linear"](make_network(factory, 1, 8, 3)))
     assert can_train_together(HEADS["ridge"](make_network("convnet", 1, 8, 3)))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_students_in_threads_share_no_module(head):
+    own = HEADS[head](make_network("lenet", 1, 28, 10), computation=Computation(compile=True))
+    first, second = (fresh_trainer(own, "adam", seed) for seed in range(2))
+    modules = {id(part.module) for x in (own, first.head, second.head) for part in (x.function, x.tested)}
+    assert len(modules) == 6

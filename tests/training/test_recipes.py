@@ -258,6 +258,16 @@ def test_a_cosine_of_an_optimizer_without_a_step_size_is_refused(data, head):
     assert train(Trainer(head, NoStepSize, 0), data, 1, rng()).done == 1
 
 
+def test_a_cosine_lowers_the_step_sizes_of_all_groups(data, head):
+    def two_groups(parameters):
+        first, *others = parameters
+        return torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": others, "lr": 0.01}])
+
+    trainer = train(Trainer(head, two_groups, 0), data.for_student(Student(lr_schedule="cosine", steps=10)), 10, rng())
+    share = float(cosine_share(9, 10))
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.1 * share, 0.01 * share]
+
+
 def test_a_cosine_of_learned_step_sizes_is_refused():
     with pytest.raises(InputError, match="--lr-schedule cosine: --optimizer own has learned step sizes; expected constant"):
         Student(optimizer="own", lr_schedule="cosine", steps=5)

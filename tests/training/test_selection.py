@@ -19,6 +19,13 @@ NESTED = [name for name in SELECTIONS if name not in OF_ONE_SET]
 BY_CLASS = [name for name in NESTED if name != "expert-balanced"]  # true classes count
 
 
+@pytest.fixture(scope="module", autouse=True)
+def experts_of_few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("labeldistill.training.search.EXPERT_STOPS", (4, 8, 16))
+        yield
+
+
 def make_pool(balanced=True, seed=3, dataset="digits"):
     data = load(dataset)
     return Pool(data, split(data), balanced, seed, "lenet", None, CPU, steps=20)
