@@ -34,7 +34,7 @@ class Setting(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "classes"}
 
     def __str__(self) -> str:
-        name, size = self.target.removesuffix(".npz"), f"{self.image_size} pixels" if self.image_size else None
+        name, size = self.target.replace("kmnist10k.npz", "kmnist10k"), self.image_size and f"{self.image_size} pixels"
         return ", ".join(filter(None, (name, self.network, size, {1: "grey", 3: "color"}.get(self.channels))))
 
 
