@@ -140,7 +140,7 @@ def number_of(name: str) -> str:  # "tableA1"
 
 # %% ../../nbs/reproduce/11_render.ipynb #c834a024
 def plan_file(results: Path, scale: str) -> Path:  # results: folder of all results
-    "Where an evening keeps its plan."
+    "Where a time-limited run keeps its plan."
     return results / scale / "report" / "plan.json"
 
 

@@ -34,14 +34,14 @@ class Setting(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "classes"}
 
     def __str__(self) -> str:
-        size = f"{self.image_size} pixels" if self.image_size else None
-        return ", ".join(filter(None, (self.target, self.network, size, {1: "grey", 3: "color"}.get(self.channels))))
+        name, size = self.target.replace("kmnist10k.npz", "kmnist10k"), self.image_size and f"{self.image_size} pixels"
+        return ", ".join(filter(None, (name, self.network, size, {1: "grey", 3: "color"}.get(self.channels))))
 
 
 DIGITS = Setting("digits", "lenet", 10)  # at the scale smoke
 MNIST = Setting("mnist", "lenet", 10)
-KMNIST = Setting("kmnist10k.npz", "lenet", 10)  # a file below the data root, 10,000 images
-KMNIST10K = Setting("kmnist10k", "lenet", 10)  # the same images as a known data set
+KMNIST = Setting("kmnist10k.npz", "lenet", 10)  # the images of kmnist10k as a file, as Table A2's runs name them
+KMNIST10K = Setting("kmnist10k", "lenet", 10)  # KMNIST's test half, by name
 FASHION = Setting("fashion_mnist", "lenet", 10)
 CIFAR = Setting("cifar10", "convnet", 10)
 MNIST_CONVNET = Setting("mnist", "convnet", 10)

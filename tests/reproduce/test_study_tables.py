@@ -189,7 +189,7 @@ def test_few_classes_have_fewer_studies():
 
 def test_titles_say_what_was_run():
     found = {scale: EXHIBITS["tableA2"].heading(scale) for scale in SCALES}
-    assert found["paper"] == found["short"] == "Label sources within one budget (kmnist10k.npz, lenet)"
+    assert found["paper"] == found["short"] == "Label sources within one budget (kmnist10k, lenet)"
     assert found["smoke"] == "Label sources within one budget (digits, lenet)"
 
 
