@@ -21,7 +21,7 @@ from .runs import EXPERIMENTS, Done, Run, finished, new_run
 
 # %% ../../nbs/reproduce/14_sets.ipynb #1de69aaf
 def _labels_run(target: str, count: int, iterations: int | None = None, *, student: Any = None, **task: Any) -> Run:
-    "The run that makes the labels of a set: those of three experts, learned on from there for so many iterations."
+    "The run that makes the labels of a set: those of three experts, or fine-tuned from there for so many iterations."
     experts = {"expert": {"ensemble": 3}}
     how = {"task": {"target": target, "base_examples": count} | task, "student": student or {}}
     learned = {"method": {"unrolled": {"init": experts}}, "schedule": {"iterations": iterations}}
@@ -43,7 +43,7 @@ SETS: dict[str, Run] = {
         _labels_run("mnist", 500, student=_SHIFT),
         _labels_run("fashion_mnist", 10, 900, student=_REAL, selection="searched"),
         _labels_run("fashion_mnist", 100),
-        _labels_run("kmnist10k", 100, student=_SHIFT),
+        _labels_run("kmnist10k", 100, 600, student=_SHIFT | _REAL),
         _labels_run("digits", 10, 600, source="letters"),
     )
 }
