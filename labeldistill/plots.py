@@ -90,7 +90,7 @@ def draw_labels(
     figure = Picture(figsize=(0.75 * count + 1.5, 2.2), layout="tight")
     axis = figure.add_subplot()
     # images side by side: (h, count * w, 3)
-    axis.imshow(distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2).expand(-1, -1, 3), extent=(0, count, 0, 1))
+    axis.imshow(distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2).expand(-1, -1, 3).numpy(), extent=(0, count, 0, 1))
     shown = distilled.labels[rows].T.numpy()
     drawn = axis.imshow(shown, "viridis", vmin=min(0, shown.min()), extent=(0, count, -high, 0), interpolation="nearest")
     figure.colorbar(drawn, fraction=0.02, pad=0.01, label="label")
