@@ -23,7 +23,7 @@ def draw_image(
     image: Tensor,  # (c, h, w) uint8
     title: str = "",
 ) -> None:
-    "One image, grey or color, without ticks."
+    "One image, gray or color, without ticks."
     pixels = image.permute(1, 2, 0).numpy()
     axis.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
     axis.set_title(title, fontsize=8)
@@ -62,8 +62,8 @@ def draw_curve(axis: Axes, distilled: DistilledDataset) -> None:
     iteration, _, error = distilled.curve.unbind(1)
     axis.plot(iteration, error, lw=1, color=sns.color_palette("colorblind")[0])
     for reset in distilled.resets:
-        axis.axvline(reset, color="grey", lw=0.5, alpha=min(1, 10 / len(distilled.resets)))
-    axis.set(xlabel=f"iteration (grey: {len(distilled.resets)} resets)", ylabel="error on real images (%)")
+        axis.axvline(reset, color="gray", lw=0.5, alpha=min(1, 10 / len(distilled.resets)))
+    axis.set(xlabel=f"iteration (gray: {len(distilled.resets)} resets)", ylabel="error on real images (%)")
 
 # %% ../nbs/core/04_plots.ipynb #6a8bb789
 def _spread(distilled: DistilledDataset, count: int) -> Tensor:  # (at most count,) int64
@@ -89,13 +89,14 @@ def draw_labels(
     count, high, classes = len(rows), 1.2, distilled.classes
     figure = Picture(figsize=(0.75 * count + 1.5, 2.2), layout="tight")
     axis = figure.add_subplot()
-    strip = distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2)  # (h, count * w, c)
-    axis.imshow(strip.expand(-1, -1, 3).numpy(), extent=(0, count, 0, 1))
+    # images side by side: (h, count * w, 3)
+    axis.imshow(distilled.images[rows].permute(2, 0, 3, 1).flatten(1, 2).expand(-1, -1, 3).numpy(), extent=(0, count, 0, 1))
     shown = distilled.labels[rows].T.numpy()
-    axis.imshow(shown, "viridis", vmin=min(0, shown.min()), extent=(0, count, -high, 0), interpolation="nearest")
+    drawn = axis.imshow(shown, "viridis", vmin=min(0, shown.min()), extent=(0, count, -high, 0), interpolation="nearest")
+    figure.colorbar(drawn, fraction=0.02, pad=0.01, label="label")
     names = classes if len(classes) <= 12 else ()
     axis.set_yticks(-high * (np.arange(len(names)) + 0.5) / max(1, len(names)), names, fontsize=6)
-    axis.set(xlim=(0, count), ylim=(-high, 1), xticks=[], aspect="equal")
+    axis.set(xlim=(0, count), ylim=(-high, 1), xticks=[], aspect="equal", ylabel="class")
     axis.set_title(repr(distilled), fontsize=7)
     return figure
 

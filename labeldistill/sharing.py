@@ -133,7 +133,7 @@ _LICENCES = {"CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "MIT": "m
 
 
 def _licence(source: str) -> str:
-    "The hub's name for the licence of a data set's images."
+    "The hub's name for the license of a data set's images."
     stated = ORIGINS[source].licence if source in ORIGINS else None
     return _LICENCES.get((stated or "").partition(" (")[0], "other")
 
@@ -174,7 +174,7 @@ def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load
     "The text of README.md."
     source, target = facts["source"]["name"], facts["target"]["name"]
     origin = ORIGINS.get(source)
-    said = f"The images are from {source}: {origin.citation}. Licence: {origin.licence or 'not stated'}." if origin else ""
+    said = f"The images are from {source}: {origin.citation}. License: {origin.licence or 'not stated'}." if origin else ""
     words = {"target": target if target in KNOWN else "another data set", "load": load, "origin": said}
     text = asset("dataset_card.md").read_text(encoding="utf-8")
     return text.format(**words, count=count, head=_head(facts, evaluation), facts=json.dumps(facts, indent=1))

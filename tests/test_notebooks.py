@@ -27,11 +27,12 @@ def test_there_are_experiment_notebooks():
     assert {"quickstart.ipynb", *(kind.notebook for kind in EXPERIMENTS.values())} == {path.name for path in NOTEBOOKS}
 
 
-def test_no_notebook_keeps_widgets_or_warnings_which_name_folders_of_the_machine_that_ran_it():
+def test_no_notebook_keeps_errors_or_widgets_or_warnings_which_name_folders_of_the_machine_that_ran_it():
     paths = sorted((REPOSITORY / "nbs").rglob("*.ipynb"))
     cells = [(path.name, cell) for path in paths for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     outputs = [(name, output) for name, cell in cells for output in cell.get("outputs", [])]
     assert len(outputs) > 100 and [name for name, output in outputs if output.get("name") == "stderr"] == []
+    assert [name for name, output in outputs if output["output_type"] == "error"] == []
     assert [name for name, output in outputs if any("widget" in kind for kind in output.get("data", {}))] == []
 
 

@@ -47,7 +47,7 @@ class Experts(Settings):
 def ask_experts(
     task: LoadedTask,
     spec: Spec,  # among others, seed and experts
-    images: Tensor | None = None,  # (N, c, h, w) normalised; None: the base images
+    images: Tensor | None = None,  # (N, c, h, w) normalized; None: the base images
 ) -> ExpertTrajectory:
     "What experts say about images along their training. Those that are done are kept in the checkpoint."
     experts, seed = Experts(**spec["experts"]), stream(spec["seed"], "trace")
@@ -171,7 +171,7 @@ class LabelledPool(NamedTuple):
     "Images with all that experts said about them."
 
     task: LoadedTask
-    images: Tensor  # (n, c, h, w) float32, normalised, on the device
+    images: Tensor  # (n, c, h, w) float32, normalized, on the device
     classes: Tensor  # (n,) int64, on the CPU
     experts: ExpertTrajectory
 

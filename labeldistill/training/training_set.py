@@ -119,7 +119,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {  # 
 class TrainingSet:
     "Base images with labels, ready for training, and how to train on them."
 
-    images: Tensor  # (N, c, h, w) float32, normalised, on the device
+    images: Tensor  # (N, c, h, w) float32, normalized, on the device
     labels: Tensor  # (N, C), on the device
     inner_batch: int  # N_i
     order: str = "random"  # a key of `ORDERS`
