@@ -133,7 +133,7 @@ NAIVE = {"second-order": SecondOrder, "ridge": Ridge}
 
 
 def test_model(module: nn.Module, base: Tensor, labels: Tensor, inner_batch: int, steps: int, test: DataLoader) -> float:
-    "Trains one network on labelled base images and returns its test accuracy in per cent; graphs are kept while testing."
+    "Trains one network on labeled base images and returns its test accuracy in per cent; graphs are kept while testing."
     adam = torch.optim.Adam(module.parameters())
     for _ in range(steps):
         rows = torch.randperm(len(base))[:inner_batch]

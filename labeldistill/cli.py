@@ -452,7 +452,7 @@ class Study(Settings):
     target: str | None = setting(None, "data set of studies, such as tableA1 or tableB1; default: their own")
     network: str | None = setting(None, "network of studies, with --target; default: lenet")
     image_size: int | None = setting(None, "resize all images to this many pixels a side")
-    channels: int | None = setting(None, "convert all images to grey (1) or color (3)")
+    channels: int | None = setting(None, "convert all images to gray (1) or color (3)")
 
 
 Scale = Annotated[str, typer.Option(help="smoke (built-in data, minutes), short (a tenth of the paper's iterations) or paper")]

@@ -121,7 +121,7 @@ class Task(Settings):
     base_seed: int | None = setting(None, "seed of the choice of base examples; default: the run's seed", at_most=None)
     target_size: int | None = setting(None, "training examples used; counted with validation examples if iterations are given")
     image_size: int | None = setting(None, "resize all images to this many pixels a side")
-    channels: int | None = setting(None, "convert all images to grey (1) or color (3)")
+    channels: int | None = setting(None, "convert all images to gray (1) or color (3)")
     last_layer: str | None = setting(None, "name of the network's last linear layer; default: found")
     data_root: str | Path | None = setting(None, "folder of downloaded data; default: $LABELDISTILL_DATA or the cache")
     network_init: Literal["default", "xavier"] | None = setting(None, "initialization of networks; default: the method's")

@@ -105,10 +105,10 @@ def distil(target: Path, **options: Any) -> Any:
 @cache
 def picture_files() -> dict[str, bytes]:
     "Small pictures of many kinds."
-    colour = np.random.default_rng(0).integers(0, 255, (6, 6, 4), dtype=np.uint8)
+    color = np.random.default_rng(0).integers(0, 255, (6, 6, 4), dtype=np.uint8)
     found = {}
     for mode in ("L", "RGB", "RGBA", "LA", "P", "1", "CMYK", "I;16"):
-        image = Image.fromarray(colour[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(colour).convert(mode)
+        image = Image.fromarray(color[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(color).convert(mode)
         for suffix in ("png", "jpg", "gif", "bmp", "tif", "webp", "ppm"):
             with contextlib.suppress(OSError, ValueError), io.BytesIO() as file:  # not every format has every mode
                 image.save(file, Image.registered_extensions()[f".{suffix}"])

@@ -735,7 +735,7 @@ DATA = [
         "data/images.py",
         "data/test_catalog.py",
         {
-            "grey-rounded-down": (".add_(1 << 15) >> 16", " >> 16", "brightness is rounded as Pillow does"),
+            "gray-rounded-down": (".add_(1 << 15) >> 16", " >> 16", "brightness is rounded as Pillow does"),
         },
     ),
     *rows(
@@ -862,10 +862,10 @@ FRONT = [
         "api.py",
         "methods/test_images.py::test_dataset_distillation_for_a_fixed_initialization_teaches_the_bars",
         {
-            "any-initialisation": (
+            "any-initialization": (
                 "labels.fixed_init if own else None",
                 "None",
-                "labels for one initialisation are tested with it",
+                "labels for one initialization are tested with it",
             ),
         },
     ),

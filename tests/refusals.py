@@ -87,7 +87,7 @@ FILES = {
     "@no_picture": r"is not an image that can be read",
     "@folders_only": r"in '.*' there are folders only; expected one folder of images per class",
     "@differing_sizes": r"images differ in size .*: give --image-size to resize them",
-    "@sixteen_bit": r"has more than 8 bits a pixel; expected 8-bit grey or colou?r",
+    "@sixteen_bit": r"has more than 8 bits a pixel; expected 8-bit gray or colou?r",
 }
 ELSEWHERE = {"mnist": "MNIST", "cifar10": "cifar-10-batches-py", "svhn": "train_32x32", "kuzushiji49": "Kuzushiji-49"}
 DATA = {
@@ -153,8 +153,8 @@ PIXELS = {
     "no pixels": ({"image_size": 0}, "--image-size 0: must be at least 1, at most 1024$"),
     "fewer than no pixels": ({"image_size": -1}, "--image-size -1: must be at least 1, at most 1024$"),
     "pixels beyond memory": ({"image_size": 100_000}, "--image-size 100000: must be at least 1, at most 1024$"),
-    "two channels": ({"channels": 2}, r"--channels 2: expected 1 \(grey\) or 3 \(colou?r\)$"),
-    "no channels": ({"channels": 0}, r"--channels 0: expected 1 \(grey\) or 3 \(colou?r\)$"),
+    "two channels": ({"channels": 2}, r"--channels 2: expected 1 \(gray\) or 3 \(colou?r\)$"),
+    "no channels": ({"channels": 0}, r"--channels 0: expected 1 \(gray\) or 3 \(colou?r\)$"),
     "pixels too few for lenet": ({"image_size": 15, "network": "lenet"}, "lenet.* images of 16 pixels or more, not 15"),
 }
 DEVICE = {
@@ -807,7 +807,7 @@ SETTINGS = {
     "an unknown network": ({"target": "digits", "network": "nonsense"}, "--network 'nonsense': expected lenet, "),
     "pixels too few": ({"target": "digits", "image_size": 8}, "lenet.* images of 16 pixels or more, not 8"),
     "no pixels": ({"target": "digits", "image_size": 0}, "--image-size 0: must be at least 1, at most 1024$"),
-    "two channels": ({"target": "digits", "channels": 2}, r"--channels 2: expected 1 \(grey\) or 3 \(colou?r\)$"),
+    "two channels": ({"target": "digits", "channels": 2}, r"--channels 2: expected 1 \(gray\) or 3 \(colou?r\)$"),
 }
 REPORTS = {
     "an unknown scale": ({"scale": "huge"}, "--scale 'huge': expected smoke, short, paper$"),

@@ -53,7 +53,7 @@ def check_choices(
     if image_size is not None and not 1 <= image_size <= _MOST_PIXELS:
         raise InputError(f"--image-size {image_size}: must be at least 1, at most {_MOST_PIXELS}")
     if channels not in (None, 1, 3):
-        raise InputError(f"--channels {channels}: expected 1 (grey) or 3 (colour)")
+        raise InputError(f"--channels {channels}: expected 1 (gray) or 3 (color)")
 
 # %% ../../nbs/data/06_catalog.ipynb #61457ed9
 def _convert(dataset: Dataset, image_size: int | None, channels: int | None) -> Dataset:
@@ -88,7 +88,7 @@ def load(
     source: object,  # known name, path, `Dataset`, (images, labels) as arrays or tensors, or torch Dataset of (image, int)
     root: str | Path | None = None,  # folder of downloaded data, see `find_root`
     image_size: int | None = None,  # resize to this many pixels a side; None leaves images as they are
-    channels: int | None = None,  # 1 for grey, 3 for colour; None leaves images as they are
+    channels: int | None = None,  # 1 for gray, 3 for color; None leaves images as they are
 ) -> Dataset:
     "A checked data set by name, by path, or from anything that holds one. Raises `InputError`."
     check_choices(image_size, channels)

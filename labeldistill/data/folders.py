@@ -107,7 +107,7 @@ def read_folder(
     path: Path,
     image_size: int | None = None,  # resize to this many pixels a side
 ) -> Dataset:
-    "Images from class folders: grey if every file is grey, else colour. Raises `InputError`."
+    "Images from class folders: gray if every file is gray, else color. Raises `InputError`."
     folders, remarks, digest = class_folders(path), Counter(), hashlib.sha256()
     seen = {_identity(folder) for folder in (path, *folders)}  # a link in a class folder may lead to another one
     files = [(file, label) for label, folder in enumerate(folders) for file in pictures_below(folder, seen, remarks)]

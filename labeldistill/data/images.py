@@ -60,7 +60,7 @@ def resize(
 def luma(
     images: Tensor,  # (n, 3, h, w) uint8
 ) -> Tensor:  # (n, 1, h, w) uint8
-    "The brightness of colour images, rounded."
+    "The brightness of color images, rounded."
     weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=images.device).view(1, 3, 1, 1)  # in units of 2^-16
     shape = (1, *images.shape[2:])
     return _convert(images, shape, lambda part: (part.int() * weights).sum(1, keepdim=True).add_(1 << 15) >> 16)
@@ -68,9 +68,9 @@ def luma(
 # %% ../../nbs/data/03_images.ipynb #fee191e2
 def convert_channels(
     dataset: Dataset,
-    channels: int | None,  # 1 for grey, 3 for colour; None leaves images as they are
+    channels: int | None,  # 1 for gray, 3 for color; None leaves images as they are
 ) -> Dataset:
-    "The data set in grey or in colour."
+    "The data set in gray or in color."
     if channels in (None, dataset.images.shape[1]):
         return dataset
     if channels == 1:
@@ -104,19 +104,19 @@ def _flatten(
     image: Image.Image,
     remarks: Counter[str],  # what was done, counted here
 ) -> Image.Image:  # in mode L or RGB
-    "An upright image without transparency, of 8 bits a channel: grey if it is grey, else in colour."
+    "An upright image without transparency, of 8 bits a channel: gray if it is gray, else in color."
     if getattr(image, "n_frames", 1) > 1:
         remarks["several frames, the first taken"] += 1
     if ";16" in str(getattr(image, "tile", "")):  # how the file keeps them; Pillow has cut them already
         remarks["16 bits a channel, the upper 8 taken"] += 1
     if image.mode == "CMYK":
-        remarks["CMYK, converted without a colour profile"] += 1
-    image, grey = ImageOps.exif_transpose(image), image.mode in ("1", "L", "LA", "La")
+        remarks["CMYK, converted without a color profile"] += 1
+    image, gray = ImageOps.exif_transpose(image), image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         remarks["transparency, composed on white"] += 1
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if grey else "RGB")
+    return image.convert("L" if gray else "RGB")
 
 # %% ../../nbs/data/03_images.ipynb #6874e579
 def image_pixels(
@@ -124,10 +124,10 @@ def image_pixels(
     where: str,  # for messages
     remarks: Counter[str],
 ) -> Tensor:  # (1 or 3, h, w) uint8
-    "The pixels of an image: one channel if it is grey, else three. Raises `InputError`."
+    "The pixels of an image: one channel if it is gray, else three. Raises `InputError`."
     if isinstance(image, Image.Image):
         if image.mode.startswith(("I", "F")):
-            raise InputError(f"{where} has more than 8 bits a pixel; expected 8-bit grey or colour")
+            raise InputError(f"{where} has more than 8 bits a pixel; expected 8-bit gray or color")
         return to_nchw(torch.from_numpy(np.array(_flatten(image, remarks)))[None])[0]
     if isinstance(image, Tensor) and image.is_floating_point():
         if not ((image >= 0) & (image <= 1)).all():

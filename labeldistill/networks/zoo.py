@@ -228,7 +228,7 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/networks/00_zoo.ipynb #01e6ac8c
 def _he_init(module: nn.Module) -> nn.Module:
-    "Initialise a module's convolutions as in He et al. 2015, by the number of outputs; return the module."
+    "Initialize a module's convolutions as in He et al. 2015, by the number of outputs; return the module."
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         name, size = self.target.replace("kmnist10k.npz", "kmnist10k"), self.image_size and f"{self.image_size} pixels"
-        return ", ".join(filter(None, (name, self.network, size, {1: "grey", 3: "color"}.get(self.channels))))
+        return ", ".join(filter(None, (name, self.network, size, {1: "gray", 3: "color"}.get(self.channels))))
 
 
 DIGITS = Setting("digits", "lenet", 10)  # at the scale smoke

@@ -61,7 +61,7 @@ def mean_and_std(values: tuple[float, ...]) -> tuple[float, float]:
 # %% ../../nbs/training/04_evaluation.ipynb #8199bb8c
 @dataclass(frozen=True)
 class Evaluation:
-    "Accuracies of several networks trained from scratch on the same labelled images."
+    "Accuracies of several networks trained from scratch on the same labeled images."
 
     accuracies: tuple[float, ...]  # per cent, one per network
     balanced_accuracies: tuple[float, ...]  # the same, mean over the classes
@@ -149,7 +149,7 @@ def evaluate_students(
     models: int,
     seed: int,
     show_progress: bool = True,
-    fixed_start: int | None = None,  # seed of the initialisation of all networks; None: each has its own
+    fixed_start: int | None = None,  # seed of the initialization of all networks; None: each has its own
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # per cent
     "Plain and class-balanced accuracies of `models` networks trained from scratch, each with a seed of its own."
 

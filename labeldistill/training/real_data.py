@@ -83,7 +83,7 @@ def train_epochs(
     real: ImageSet,  # the training part
     validation: ImageSet,
     epochs: int,
-    seed: int,  # initialisation and order
+    seed: int,  # initialization and order
     show_progress: bool = True,
 ) -> FullTraining:
     "Train a fresh network on real images. Raises `InputError` if the loss stops being a number."

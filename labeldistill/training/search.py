@@ -74,7 +74,7 @@ class Teacher:
 # %% ../../nbs/training/07_search.ipynb #4d04e178
 @dataclass(eq=False)
 class Students:
-    "Fresh networks that try labelled sets, and how many there were."
+    "Fresh networks that try labeled sets, and how many there were."
 
     pool: Pool
     judge: ImageSet  # real images that they are scored on

@@ -520,7 +520,7 @@ def test_data_below_the_data_root_keep_a_name_that_holds_elsewhere(bars_npz, tmp
     assert load("bars.npz").name == "bars.npz"
 
 
-def test_grey_and_color_go_together_when_converted(bars_npz):
+def test_gray_and_color_go_together_when_converted(bars_npz):
     learned = quick(5, target=bars_npz, source="letters", channels=3, image_size=28, iterations=2, outer_batch=8)
     assert learned.images.shape == (5, 3, 28, 28) and learned.target.channels == 3
 

@@ -188,7 +188,7 @@ def test_the_real_datasets_library_reads_an_export(exported, distilled, tmp_path
     assert np.array_equal(np.stack([np.asarray(image) for image in rows["image"]]), distilled.images.squeeze(1).numpy())
 
 
-def test_a_table_holds_coloured_pictures(learned_images, make_dataset):
+def test_a_table_holds_colored_pictures(learned_images, make_dataset):
     pytest.importorskip("pyarrow")
     pixels = make_dataset(6, channels=3).images
     table = sharing.as_table(replace(learned_images, learned_images=None, base_images=pixels))

@@ -26,7 +26,7 @@ from labeldistill.data import downloads, known
 from labeldistill.data.catalog import on_disk
 from labeldistill.data.datasets import Dataset, Normalisation, normalisation, split
 from labeldistill.data.images import convert_channels, luma
-from labeldistill.data.known import COLOUR, GREY, KNOWN
+from labeldistill.data.known import COLOR, GRAY, KNOWN
 from labeldistill.utils import InputError
 
 TORCHVISION = ("mnist", "fashion_mnist", "kmnist", "emnist_letters", "emnist_letters_transposed", "cifar10", "cifar100", "svhn")
@@ -111,14 +111,14 @@ def test_emnist_letters_stand_upright_and_count_from_zero(emnist, tmp_path, no_n
     data = load("emnist_letters", tmp_path)
     assert np.array_equal(data.images.squeeze(1), images) and np.array_equal(data.labels, labels)
     assert data.classes[0] == "a" and data.classes[25] == "z" and len(data.classes) == 26
-    assert (data.test_size, data.constants, data.name) == (52, GREY, "emnist_letters")
+    assert (data.test_size, data.constants, data.name) == (52, GRAY, "emnist_letters")
 
 
 def test_the_papers_view_of_emnist_is_transposed(emnist, tmp_path, no_network):
     images, labels = emnist
     data = load("emnist_letters_transposed", tmp_path)
     assert np.array_equal(data.images.squeeze(1), images.transpose(0, 2, 1)) and np.array_equal(data.labels, labels)
-    assert (data.test_size, data.constants, data.name) == (52, GREY, "emnist_letters_transposed")
+    assert (data.test_size, data.constants, data.name) == (52, GRAY, "emnist_letters_transposed")
 
 
 def test_emnists_published_archive_is_unpacked_without_network(emnist, tmp_path, no_network, monkeypatch):
@@ -172,7 +172,7 @@ def test_cifar10s_pickles_are_read(cifar10, tmp_path, no_network):
     data = load("cifar10", tmp_path)
     assert np.array_equal(data.images, images) and np.array_equal(data.labels, labels)
     assert tuple(map(len, split(data))) == (50, 5000, 1010)
-    assert data.classes[3] == "thing 3" and data.constants == COLOUR
+    assert data.classes[3] == "thing 3" and data.constants == COLOR
 
 
 def test_cifar100s_pickles_are_read_with_their_fine_labels(tmp_path, no_network, monkeypatch):
@@ -190,7 +190,7 @@ def test_cifar100s_pickles_are_read_with_their_fine_labels(tmp_path, no_network,
     data = load("cifar100", tmp_path)
     assert np.array_equal(data.images, images) and np.array_equal(data.labels, labels)
     assert tuple(map(len, split(data))) == (100, 5000, 200)
-    assert data.classes[99] == "fine 99" and data.constants == COLOUR
+    assert data.classes[99] == "fine 99" and data.constants == COLOR
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "batches.meta"])
@@ -223,7 +223,7 @@ def test_house_numbers_are_read(svhn, tmp_path, no_network):
     images, digits = svhn
     data = load("svhn", tmp_path)
     assert np.array_equal(data.images, images) and np.array_equal(data.labels, digits)
-    assert (data.test_size, data.constants, data.classes) == (30, COLOUR, tuple("0123456789"))
+    assert (data.test_size, data.constants, data.classes) == (30, COLOR, tuple("0123456789"))
 
 
 def test_a_truncated_file_of_house_numbers_is_refused(svhn, tmp_path, no_network):
@@ -285,7 +285,7 @@ def test_kuzushiji49_is_downloaded_with_its_pixels_right(kuzushiji49, server, tm
     data = load("kuzushiji49", tmp_path)
     assert data.images.dtype == torch.uint8 and np.array_equal(data.images.squeeze(1), images)
     assert np.array_equal(data.labels, labels) and len(data.classes) == len(set(data.classes)) == 49
-    assert (data.test_size, data.valid_size, data.constants) == (49, 23_237, GREY)
+    assert (data.test_size, data.valid_size, data.constants) == (49, 23_237, GRAY)
     assert files_in(tmp_path) == sorted(KNOWN["kuzushiji49"].files)
     asked = len(server.asked)
     assert load("kuzushiji49", tmp_path).sha256 == data.sha256 and len(server.asked) == asked > 4
@@ -359,7 +359,7 @@ def publish_birds(server, monkeypatch):
 
 def check_birds(data):
     assert data.images.shape == (4, 3, 32, 32) and data.labels.tolist() == [0, 0, 1, 2] and data.test_size == 0
-    assert data.classes == ("Black footed Albatross", "Laysan Albatross", "Common Yellowthroat") and data.constants == COLOUR
+    assert data.classes == ("Black footed Albatross", "Laysan Albatross", "Common Yellowthroat") and data.constants == COLOR
     for pixels, (_, _, mode, size) in zip(data.images, BIRDS, strict=True):
         image = Image.open(io.BytesIO(photograph(mode, size))).convert("RGB")
         assert np.array_equal(pixels.permute(1, 2, 0), image.resize((32, 32), Image.Resampling.BILINEAR))
@@ -444,17 +444,17 @@ def test_an_unfit_archive_of_birds_is_refused_and_nothing_half_unpacked(publish_
 # Channels
 
 
-def test_colour_becomes_grey_as_in_pillow():
+def test_color_becomes_gray_as_in_pillow():
     images = random_images(1500, 4, 5, 3)
     expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
     assert np.array_equal(luma(torch.from_numpy(images).permute(0, 3, 1, 2)).squeeze(1), expected)
 
 
-def test_grey_becomes_colour_by_repetition(bars_npz):
-    grey, colour = load(bars_npz), load(bars_npz, channels=3)
-    assert colour.images.shape == (120, 3, 16, 16) and colour.images.is_contiguous()
-    assert all(torch.equal(colour.images[:, c], grey.images[:, 0]) for c in range(3))
-    assert colour.sha256 != grey.sha256
+def test_gray_becomes_color_by_repetition(bars_npz):
+    gray, color = load(bars_npz), load(bars_npz, channels=3)
+    assert color.images.shape == (120, 3, 16, 16) and color.images.is_contiguous()
+    assert all(torch.equal(color.images[:, c], gray.images[:, 0]) for c in range(3))
+    assert color.sha256 != gray.sha256
 
 
 @pytest.mark.parametrize("channels", [None, 1])
@@ -464,17 +464,17 @@ def test_channels_as_they_are_change_nothing(bars_npz, channels):
 
 @pytest.mark.parametrize("channels", [0, 2, 4, -1])
 def test_other_numbers_of_channels_are_refused(channels):
-    with pytest.raises(InputError, match=f"--channels {channels}: expected 1 .grey. or 3 .colour."):
+    with pytest.raises(InputError, match=f"--channels {channels}: expected 1 .gray. or 3 .color."):
         load("digits", channels=channels)
 
 
-def test_published_constants_follow_grey_into_colour_but_not_the_other_way():
+def test_published_constants_follow_gray_into_color_but_not_the_other_way():
     images = torch.from_numpy(random_images(40, 3, 4, 4))
     labels = torch.arange(40) % 2
-    colour = Dataset("colour", images, labels, ("a", "b"), constants=COLOUR)
-    grey = Dataset("grey", images[:, :1], labels, ("a", "b"), constants=GREY)
-    assert convert_channels(grey, 3).constants == Normalisation((0.1307,) * 3, (0.3081,) * 3)
-    measured = convert_channels(colour, 1)
+    color = Dataset("color", images, labels, ("a", "b"), constants=COLOR)
+    gray = Dataset("gray", images[:, :1], labels, ("a", "b"), constants=GRAY)
+    assert convert_channels(gray, 3).constants == Normalisation((0.1307,) * 3, (0.3081,) * 3)
+    measured = convert_channels(color, 1)
     assert measured.constants is None and len(normalisation(measured, split(measured).train).mean) == 1
 
 
@@ -534,7 +534,7 @@ def test_tiny_imagenet_is_read_in_its_official_layout(tmp_path, no_network, monk
     assert data.labels.tolist() == [1, 1, 1, 0, 0, 0, 1, 0] and (data.test_size, data.valid_size) == (2, 2)
     first = np.asarray(Image.open(folder / "train" / "n01" / "images" / "n01_0.JPEG"))
     assert np.array_equal(data.images[0].permute(1, 2, 0), first)
-    assert torch.equal(data.images[6, 0], data.images[6, 2])  # a grey one
+    assert torch.equal(data.images[6, 0], data.images[6, 2])  # a gray one
     assert [len(part) for part in split(data)] == [4, 2, 2] and split(data).test.tolist() == [6, 7]
     monkeypatch.setattr(known, "open_image", None)
     assert load("tiny_imagenet", tmp_path).sha256 == data.sha256

@@ -40,7 +40,7 @@ def proportions(labels, classes):
 
 
 @st.composite
-def labelled(draw):
+def labeled(draw):
     "Labels of two to six classes, each with at least ten examples, in random order, perhaps with an official test part."
     counts = draw(st.lists(st.integers(10, 60), min_size=2, max_size=6))
     labels = [c for c, count in enumerate(counts) for _ in range(count)]
@@ -49,13 +49,13 @@ def labelled(draw):
     return of_labels([labels[i] for i in order], len(counts), test_size=test_size)
 
 
-@given(dataset=labelled(), seed=st.integers(0, 5))
+@given(dataset=labeled(), seed=st.integers(0, 5))
 def test_the_three_parts_are_disjoint_and_complete(dataset, seed):
     rows = torch.cat(list(split(dataset, seed)))
     assert rows.sort().values.tolist() == list(range(len(dataset)))
 
 
-@given(dataset=labelled())
+@given(dataset=labeled())
 def test_parts_have_the_class_proportions_of_the_whole(dataset):
     parts, n = split(dataset), len(dataset) - dataset.test_size
     whole = proportions(dataset.labels[:n], len(dataset.classes))
@@ -107,7 +107,7 @@ def test_too_few_examples_for_three_parts_are_refused():
 # Base sets
 
 
-@given(dataset=labelled(), seed=st.integers(0, 100))
+@given(dataset=labeled(), seed=st.integers(0, 100))
 def test_base_sets_are_balanced_nested_and_from_the_training_part(dataset, seed):
     classes, train = len(dataset.classes), set(split(dataset).train.tolist())
     most = int(dataset.labels[sorted(train)].bincount().min())
@@ -120,7 +120,7 @@ def test_base_sets_are_balanced_nested_and_from_the_training_part(dataset, seed)
     assert large[: len(middle)] == middle and middle[: len(small)] == small
 
 
-@given(dataset=labelled(), seed=st.integers(0, 100), counts=st.tuples(st.integers(1, 7), st.integers(7, 14)))
+@given(dataset=labeled(), seed=st.integers(0, 100), counts=st.tuples(st.integers(1, 7), st.integers(7, 14)))
 def test_class_blind_base_sets_are_nested_and_from_the_training_part(dataset, seed, counts):
     assume(counts[1] <= len(split(dataset).train))
     small, large = (choose_base(dataset, count, False, seed).rows.tolist() for count in counts)
@@ -366,14 +366,14 @@ def test_a_folder_of_class_folders_is_read(tmp_path, mode, channels):
     assert data.name == str(tmp_path / "own")
 
 
-def test_a_folder_with_one_colour_image_is_colour(tmp_path):
+def test_a_folder_with_one_color_image_is_color(tmp_path):
     root = write_folder(tmp_path / "own")
     Image.new("RGB", (6, 6), (255, 0, 0)).save(root / "b" / "999.png")
     data = load(root)
     assert data.images.shape == (17, 3, 6, 6) and data.images[-1, :, 0, 0].tolist() == [255, 0, 0]
 
 
-def test_sixteen_bit_grey_images_are_read_or_refused_in_one_line(tmp_path):
+def test_sixteen_bit_gray_images_are_read_or_refused_in_one_line(tmp_path):
     root = write_folder(tmp_path / "own")
     Image.fromarray(np.full((6, 6), 40_000, np.uint16)).save(root / "b" / "999.png")
     try:

@@ -54,7 +54,7 @@ def test_pictures_stand_upright(folder, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
-def test_colours_under_transparency_are_not_seen(folder, mode):
+def test_colors_under_transparency_are_not_seen(folder, mode):
     pixels = np.full((6, 6), 200, np.uint8)
     pixels[0, 0] = 7  # hidden
     if mode in ("RGBA", "LA"):
@@ -73,7 +73,7 @@ def test_colours_under_transparency_are_not_seen(folder, mode):
     assert data.images[8, :, 0, 0].unique().tolist() == [255] and data.images[8, :, 1:].unique().tolist() == [200]
 
 
-def test_transparent_grey_stays_grey(tmp_path):
+def test_transparent_gray_stays_gray(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         for i in range(4):
@@ -89,11 +89,11 @@ def test_other_kinds_of_pictures_are_decided_and_counted(folder):
     Image.fromarray(picture(3)).convert("CMYK").save(folder / "b" / "x.tif")
     data, said = remarks_on(folder)
     assert len(data) == 20 and "2 x several frames, the first taken" in said
-    assert "1 x CMYK, converted without a colour profile" in said
+    assert "1 x CMYK, converted without a color profile" in said
     assert torch.equal(data.images[9, 0], torch.from_numpy(picture(1)[..., 0]))
 
 
-def test_sixteen_bits_a_channel_are_cut_in_colour_and_refused_in_grey(folder):
+def test_sixteen_bits_a_channel_are_cut_in_color_and_refused_in_gray(folder):
     import struct
     import zlib
 

@@ -33,26 +33,26 @@ def peaks(folder):
     "In a fresh process: bytes added at most, over those of the pixels, by each step with a data set."
     from measure import peak_resident
 
-    grey, colour = random_images(120_000, 28, 28), random_images(40_000, 28, 28, 3)
+    gray, color = random_images(120_000, 28, 28), random_images(40_000, 28, 28, 3)
     forms = {
-        "grey": {"images": grey, "labels": np.arange(len(grey)) % 10},
-        "parts": train_test(grey),
-        "colour": train_test(colour),
+        "gray": {"images": gray, "labels": np.arange(len(gray)) % 10},
+        "parts": train_test(gray),
+        "color": train_test(color),
     }
     for name, arrays in forms.items():
         np.savez(folder / f"{name}.npz", **arrays)
-    np.savez(folder / "few.npz", images=colour[:100], labels=np.arange(100) % 10)
+    np.savez(folder / "few.npz", images=color[:100], labels=np.arange(100) % 10)
     load(folder / "few.npz", image_size=8, channels=1)  # libraries set themselves up
-    del grey, colour, forms, arrays
+    del gray, color, forms, arrays
     found = {}
     for name, options in {
-        "grey": {},
+        "gray": {},
         "parts": {},
-        "colour": {},
+        "color": {},
         "shrunk": {"image_size": 14},
-        "made grey": {"channels": 1},
+        "made gray": {"channels": 1},
     }.items():
-        path = folder / f"{name if not options else 'colour'}.npz"
+        path = folder / f"{name if not options else 'color'}.npz"
         data, peak = peak_resident(lambda path=path, options=options: load(path, **options))
         found[name] = peak, data.images.nbytes
         _, peak = peak_resident(lambda data=data: normalisation(data, split(data).train))
@@ -68,7 +68,7 @@ def test_images_of_a_file_are_in_memory_once(tmp_path):
         found = fresh.submit(peaks, tmp_path).result()
     pixels = 120_000 * 28 * 28
     for name, (peak, data) in found.items():
-        beside = pixels if name in ("shrunk", "made grey") else 0  # what was in the file
+        beside = pixels if name in ("shrunk", "made gray") else 0  # what was in the file
         assert peak <= data + beside + 20 * MB, (name, peak / MB, data / MB)
 
 
@@ -96,20 +96,20 @@ def test_a_member_that_ends_early_is_refused(tmp_path):
 def test_conversions_by_portions_are_those_of_all_images_at_once():
     from torchvision.transforms.functional import resize as bilinear
 
-    colour = torch.from_numpy(random_images(513, 3, 12, 12))
-    assert torch.equal(resize(colour, 7), bilinear(colour, [7, 7], antialias=True))
-    assert torch.equal(resize(colour[:, :1], 30), bilinear(colour[:, :1], [30, 30], antialias=True))
+    color = torch.from_numpy(random_images(513, 3, 12, 12))
+    assert torch.equal(resize(color, 7), bilinear(color, [7, 7], antialias=True))
+    assert torch.equal(resize(color[:, :1], 30), bilinear(color[:, :1], [30, 30], antialias=True))
     weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
-    assert torch.equal(luma(colour), ((colour * weights).sum(1, keepdim=True) + 2**15 >> 16).to(torch.uint8))
+    assert torch.equal(luma(color), ((color * weights).sum(1, keepdim=True) + 2**15 >> 16).to(torch.uint8))
 
 
-def test_grey_images_before_and_after_a_colour_one_become_colour():
-    grey, red = (
+def test_gray_images_before_and_after_a_color_one_become_color():
+    gray, red = (
         torch.full((1, 4, 4), 9, dtype=torch.uint8),
         torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 4),
     )
-    images = stack("mixed", [(grey, 0), (red, 1), (grey + 1, 0)], 3, None).images
-    assert torch.equal(images, torch.stack([grey.expand(3, -1, -1), red, (grey + 1).expand(3, -1, -1)]))
+    images = stack("mixed", [(gray, 0), (red, 1), (gray + 1, 0)], 3, None).images
+    assert torch.equal(images, torch.stack([gray.expand(3, -1, -1), red, (gray + 1).expand(3, -1, -1)]))
 
 
 def test_the_normalisation_is_exact():

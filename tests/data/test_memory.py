@@ -119,7 +119,7 @@ def test_oblong_images_are_resized_in_every_form():
             load(source)
 
 
-def test_items_may_differ_in_size_and_colour_if_they_are_resized():
+def test_items_may_differ_in_size_and_color_if_they_are_resized():
     items = [(Image.new("L", (5, 6), 7), 0), (Image.new("RGB", (9, 4), (1, 2, 3)), 1), (torch.ones(1, 3, 3), 1)]
     found = load(Items(items), image_size=4)
     assert found.images[:, :, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3], [255, 255, 255]]

@@ -1,4 +1,4 @@
-"""The networks: their sizes, normalisation, initialisation and tables; distillation with each; training on full data."""
+"""The networks: their sizes, normalisation, initialization and tables; distillation with each; training on full data."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def count(module):
 
 
 @cache
-def colour(name):
+def color(name):
     "A network for CIFAR-10."
     return make_network(name, 3, 32, 10)
 
@@ -76,7 +76,7 @@ def test_a_first_run_warns_of_nothing_inside_pytorch():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameter_count(name):
-    network = colour(name)
+    network = color(name)
     assert count(network.build(0)) == PARAMETERS[name]
     assert network.features == FEATURES[name]
 
@@ -154,7 +154,7 @@ def test_unknown_lrn_is_refused():
         alexnet(3, 32, 10, lrn="none")
 
 
-# Initialisation
+# Initialization
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -201,7 +201,7 @@ def test_default_init_is_the_factorys():
 
 @pytest.mark.parametrize("name", WITH_BATCHNORM)
 def test_residual_networks_start_as_he(name):
-    for layer in colour(name).build(0).modules():
+    for layer in color(name).build(0).modules():
         if isinstance(layer, nn.Conv2d):
             outputs = layer.kernel_size[0] ** 2 * layer.out_channels
             spread = layer.weight.std().item() / (2 / outputs) ** 0.5

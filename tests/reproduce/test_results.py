@@ -218,7 +218,7 @@ def test_the_other_pages_run_on_records(name, made_up, monkeypatch, no_network):
         assert shown.texts("figure8") == [render.NOT_KEPT]
 
 
-def test_stretching_uses_all_greys_and_bears_a_blank_image(tmp_path, monkeypatch):
+def test_stretching_uses_all_grays_and_bears_a_blank_image(tmp_path, monkeypatch):
     stretch = Shown("cross_data_set", tmp_path, "smoke", monkeypatch).scope["stretch"]
     image = torch.randint(90, 110, (1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     assert (stretch(image).min(), stretch(image).max()) == (0, 255)
