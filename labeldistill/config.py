@@ -424,7 +424,7 @@ class TrajectoryMatching(Method):
 # %% ../nbs/core/01_config.ipynb #c4bee4d3
 @dataclass(frozen=True)
 class Auto(Method):
-    "Learning on from three experts, with a recipe of students by the number of base examples."
+    "Fine-tuning the labels of three experts, with a recipe of students by the number of base examples."
 
     name: ClassVar[str] = "auto"
     title: ClassVar[str] = "unrolled from three experts, with a recipe by the number of images"
