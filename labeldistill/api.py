@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% ../nbs/core/05_api.ipynb #e11ed313
-from .artifact import DistilledDataset, as_distilled, refer_to, resolve
+from .artifact import DistilledDataset, as_distilled, check_names, refer_to, resolve
 from .config import SEEDS, Compute, Method, Schedule, Student, Task, check_number, to_json
 from .data.base import BaseSet
 from .data.streams import stream
@@ -49,9 +49,6 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
     for name, value in chosen.items() if method.learns_images else ():
         if value is not None:
             raise InputError(f"--{name.replace('_', '-')}: only where labels are learned for base examples (--learn labels)")
-    first = method if method.epochs is None else getattr(method, "init", None)
-    if student.augment == "auto" and not isinstance(first, Method):
-        raise InputError("--augment auto: tries labels that a method begins with; expected none or shift, or --init expert")
     for name in RUN_FILES if checkpoint else ():
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
     return check_number("--seed", seed, int, **SEEDS)
@@ -101,10 +98,11 @@ def prepare(
     compute: Compute = Compute(),
     context: RunContext = RunContext(),
 ) -> tuple[LoadedTask, Distiller]:
-    "The task as loaded for a method, and the method built for it. Raises `InputError`."
+    "The task as loaded for a method, and the method built for it, for shifted images if that is open. Raises `InputError`."
     method, student = method.resolve(task, student)
     student = replace(student, augment="shift") if student.augment == "auto" else student  # until it is chosen
     loaded = load_task(task, seed, compute.device, method, count_validation=schedule.iterations is not None)
+    check_names(loaded.target, *([loaded.pool.dataset] if loaded.pool else []))  # no file can hold others
     resolved = resolve_schedule(schedule, method, len(loaded.split.train))
     loaded = replace(loaded, schedule=resolved, student=student, context=context)
     loaded = replace(loaded, computation=learning_computation(loaded, compute))
@@ -208,9 +206,11 @@ def distill_loaded(
     return as_artifact(task, distiller, seed, run.best, run)
 
 # %% ../nbs/core/05_api.ipynb #ccdcf482
-def _choose_augmentation(task: LoadedTask, seed: int) -> LoadedTask:
+def _choose_augmentation(task: LoadedTask, distiller: Distiller, seed: int) -> LoadedTask:
     "The task with students of plain or of shifted images: the validation part says what suits the labels that it begins with."
-    first, accuracies = task.method if task.method.epochs is None else task.method.init, {}
+    first, accuracies = distiller.init if distiller.step else task.method, {}
+    if not isinstance(first, Method):
+        raise InputError("--augment auto: tries labels that a method begins with; expected none or shift, or --init expert")
     loss = task.student.loss if first is task.method else None
     for name in ("none", "shift"):
         trial = replace(task, method=first, student=replace(task.student, augment=name, loss=loss), schedule=Schedule())
@@ -245,14 +245,14 @@ def distill(
     before = saved_description(checkpoint) if resume else {}  # what has been chosen stays
     if compute.precision == "auto":
         compute = replace(compute, precision=before.get("precision", "auto"))
-    if student.augment == "auto" and before:
+    if student.augment == "auto" and "student" in before:
         student = replace(student, augment=before["student"].get("augment"))
     context = RunContext(Path(checkpoint) if checkpoint else None, resume, progress)
     loaded, distiller = prepare(task, method, student, schedule, seed, compute, context)
     if (kept := _search_checkpoint(loaded, seed)) and not isinstance(loaded.pool, BaseSet):
         kept.save(loaded.base.rows)
     if student.augment == "auto":
-        loaded = _choose_augmentation(replace(loaded, pool=loaded.base), seed)
+        loaded = _choose_augmentation(replace(loaded, pool=loaded.base), distiller, seed)
         distiller = as_distiller(method.build(loaded), loaded)
     saved = open_checkpoint(context, describe_run(loaded, seed))
     if saved:
@@ -383,7 +383,7 @@ def evaluate(
     data = TrainingSet(labels.inputs.to(device), labels.labels.to(device), labels.inner_batch, student.order, rates)
     data = data.for_student(student)
     parts, part = split(dataset), lambda rows: image_set(dataset, rows, labels.normalisation, device)
-    if target is not None and labels.learned_images is None:
+    if labels.learned_images is None and (target is not None or labels.source.sha256 != labels.target.sha256):
         _warn_of_known(labels, dataset, parts.test)
     head, ridge = (student.head, recipe, device), labels.method.get("ridge", {})
     testing_computation(recipe, device, models, compute)  # what cannot be computed is refused before steps are chosen

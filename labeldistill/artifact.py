@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixels', 'HardLabels', 'DistilledDataset',
-           'labels_file', 'load_distilled', 'as_distilled']
+           'check_names', 'labels_file', 'load_distilled', 'as_distilled']
 
 # %% ../nbs/core/03_artifact.ipynb #9d999539
 import json
@@ -306,7 +306,7 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
             _write(Path(path), tensors | images, facts)
         except InputError:
             raise
-        except ValueError as error:  # what would be refused when the file is read is not written
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what would be refused when it is read is not written
             raise InputError(f"labels: cannot be saved ({error})") from error
 
     def to_npz(self, path: str | Path) -> None:
@@ -389,6 +389,9 @@ def _check_images(distilled: DistilledDataset) -> None:
         _need(learned.dtype == torch.float32 and learned.shape == shape and learned.isfinite().all(), "learned images")
 
 # %% ../nbs/core/03_artifact.ipynb #5b732f7d
+_JOINERS = "\u200c\u200d"  # between letters of some scripts, and in emoji
+
+
 def _check_plain(
     value: Any,  # as JSON
     depth: int = 0,
@@ -399,12 +402,21 @@ def _check_plain(
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_plain(part, depth + 1)
     elif isinstance(value, str):
-        printable = all(x.isprintable() or category(x) in ("Cf", "Zs") for x in value)  # joiners and spaces of other scripts too
+        printable = all(x.isprintable() or x in _JOINERS or category(x) == "Zs" for x in value)
         _need(len(value) <= 1000 and printable, "a word that is too long, or cannot be printed")
     elif isinstance(value, float):
         _need(isfinite(value), "a number that is not finite")
 
 # %% ../nbs/core/03_artifact.ipynb #85addcb3
+def check_names(*datasets: Dataset) -> None:
+    "Raises `InputError` for names of data sets or classes that a file cannot hold."
+    for dataset in datasets:
+        try:
+            _check_plain([dataset.name, *dataset.classes])
+        except ValueError as error:
+            raise InputError(f"data set {dataset.name!r}: its name or that of a class is {error}") from error
+
+
 def _check(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless all parts fit together."
     for check in (_check_tensors, _check_facts, _check_images):

@@ -68,11 +68,12 @@ def _check(option: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> Any
     allowed, choices = kinds(hint)
     if value is None and NoneType in allowed:
         return None
-    if choices and not any(type(value) is type(choice) and value == choice for choice in choices):
+    alike = [x for x in choices if isinstance(value, type(x)) and isinstance(value, bool) == isinstance(x, bool)]
+    if choices and value not in alike:
         raise InputError(f"{option} '{value}': expected {', '.join(map(str, choices))}")
     if bool in allowed and not isinstance(value, bool):
         raise InputError(f"{option} {value!r}: expected True or False")
-    functions = any(get_origin(kind) is Callable for kind in allowed)
+    functions = not {*allowed} <= {str, Path, NoneType}
     if str in allowed and not isinstance(value, str | Path) and not (functions and callable(value)):
         raise InputError(f"{option}: is a {type(value).__name__}; expected a name{' or a function' * functions}")
     number = float if float in allowed else int if int in allowed else None
@@ -199,7 +200,8 @@ class Compute(Settings):
     compile: bool | None = setting(None, "use PyTorch's compiler; default: in long runs")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", str(self.device))  # also of a `torch.device`
+        if type(self.device).__name__ == "device":  # PyTorch's, without importing it
+            object.__setattr__(self, "device", str(self.device))
         super().__post_init__()
 
 # %% ../nbs/core/01_config.ipynb #98af1401

@@ -94,6 +94,9 @@ def bars_npz(tmp_path_factory):
 @pytest.fixture(scope="module")
 def few_steps():
     "Validation looks at students up to 60 steps, not 1,000."
+    from labeldistill.methods import unrolled  # noqa: F401, which would keep the shorter steps if it were imported later
+    from labeldistill.reproduce import budget  # noqa: F401, likewise, with all that it imports
+
     with pytest.MonkeyPatch.context() as patch:
         for module in ("training.evaluation", "methods.expert_selection"):
             patch.setattr(f"labeldistill.{module}.candidate_steps", lambda count: [10, 30, 60])

@@ -602,8 +602,8 @@ TRAINING = [
         "core/test_api.py::test_accuracies_are_the_share_of_right_answers_and_the_mean_of_those_of_the_classes",
         {
             "fraction-for-percent": (
-                "100 * (hits / sizes)[sizes > 0]",
-                "(hits / sizes)[sizes > 0]",
+                "100 * (hits.double() / sizes)[sizes > 0]",
+                "(hits.double() / sizes)[sizes > 0]",
                 "accuracies are in per cent",
             ),
         },

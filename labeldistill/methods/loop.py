@@ -207,7 +207,7 @@ class Event(NamedTuple):
 
 # %% ../../nbs/methods/12_loop.ipynb #e5a7c9d4
 class Interrupted(KeyboardInterrupt):
-    "Ctrl-C in a run, or in a callback. `labels` are the best so far, if `distill` was called; None before the first validation."
+    "Ctrl-C in a run with an outer loop, or in a callback. `labels`, of `distill`, are the best so far, None before a validation."
 
     def __init__(self, progress: Progress | None, labels: Any = None):  # None: a method without an outer loop
         super().__init__(f"iteration {len(progress.curve)}" if progress else "labels are made")

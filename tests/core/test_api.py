@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -44,6 +45,7 @@ from labeldistill.config import METHODS
 from labeldistill.data.base import BaseSet
 from labeldistill.data.datasets import Normalisation, Split, split
 from labeldistill.methods import experts, loop
+from labeldistill.methods.checkpoint import Checkpoint
 from labeldistill.methods.labels import resolve_init
 from labeldistill.reproduce.runs import new_run
 from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten
@@ -807,6 +809,21 @@ def test_base_images_in_the_test_part_are_told(bars_npz, distilled):
     known = replace(data, images=data.images.index_copy(0, split(data).test[:6], distilled.images))
     with pytest.warns(UserWarning, match="base images are in the test part, so the accuracy is not that of new images"):
         evaluate(distilled, known, models=1, student=Student(steps=1), **CPU)
+    with warnings.catch_warnings(action="error"):
+        evaluate(distilled, data, models=1, student=Student(steps=1), **CPU)
+
+
+def test_base_images_of_a_source_that_holds_the_test_part_are_told(bars):
+    source = replace(bars, name="other", images=bars.images[split(bars).test], labels=bars.labels[split(bars).test])
+    with pytest.warns(UserWarning, match="base images are in the test part"):
+        evaluate(true_labels(Task(bars, 6, source=source, network=tiny)), models=1, student=Student(steps=1), **CPU)
+
+
+def test_names_that_no_file_can_hold_are_refused_before_any_work(bars, monkeypatch):
+    monkeypatch.setattr(api, "learn", None)
+    for name in ("a\tb", "a\u202eb", "x" * 1001):
+        with pytest.raises(InputError, match=r"^data set 'bars': its name or that of a class is a word that is too long"):
+            distill(Task(replace(bars, classes=(name, "b", "c")), 6, network=tiny), Ridge(), **CPU)
 
 
 # The method that is chosen
@@ -871,6 +888,27 @@ def test_a_resumed_run_keeps_the_choice_of_images(bars, tmp_path, monkeypatch):
     monkeypatch.setattr(api, "_choose_augmentation", None)
     resumed = distill(Task(bars, 6), method, checkpoint=tmp_path, resume=True, **OPEN, **CPU)
     assert torch.equal(resumed.labels, whole.labels) and resumed.student == whole.student
+
+
+def test_an_open_choice_of_images_gives_what_the_chosen_one_gives_alone(bars):
+    method = Ridge(init=Expert(max_iterations=20), lam=100.0)  # which students of the search have too, in the run itself
+    how = {"schedule": Schedule(iterations=2, outer_batch=16), **CPU}
+    found = distill(Task(bars, 6), method, student=Student("ridge", steps=30, augment="auto"), **how)
+    alone = distill(Task(bars, 6), method, student=Student("ridge", steps=30, augment=found.student.augment), **how)
+    assert torch.equal(found.labels, alone.labels) and found.settings == alone.settings
+
+
+def test_labels_may_begin_by_a_methods_name_where_images_are_open(bars):
+    method, short = Unrolled(window=2, init="label-solve"), {"schedule": Schedule(iterations=1, outer_batch=16), **CPU}
+    assert distill(Task(bars, 6), method, student=OPEN["student"], **short).student.augment in ("none", "shift")
+
+
+def test_another_runs_checkpoint_is_refused_where_images_are_open(bars, tmp_path):
+    distill(Task(bars, 6, network=tiny), Ridge(), schedule=Schedule(iterations=1, outer_batch=16), checkpoint=tmp_path, **CPU)
+    saved = Checkpoint(tmp_path, {"seed": 0}, resume=True)
+    saved.save((torch.zeros(2),))
+    with pytest.raises(InputError, match="was made with"):
+        distill(Task(bars, 6), Unrolled(window=2, init=Expert(iterations=5)), checkpoint=tmp_path, resume=True, **OPEN, **CPU)
 
 
 def test_what_does_not_fit_is_refused_before_experts_train(bars, monkeypatch):

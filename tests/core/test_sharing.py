@@ -241,7 +241,10 @@ def test_names_in_a_card_cannot_break_out(distilled, tmp_path):
     named.export(tmp_path / "strange")
     card = cards.DatasetCard.load(tmp_path / "strange" / "README.md")
     assert card.data.to_dict()["labeldistill"]["source"]["name"] == strange
-    assert facts_in(card)["target"]["name"] == strange and "<script>" not in card.text.split("```json")[0]
+    facts, broken = facts_in(card), f"{strange}\n---\n"
+    again = cards.DatasetCard(sharing._card(facts | {"source": facts["source"] | {"name": broken}}, 6, None, "load"))
+    assert again.data.to_dict()["labeldistill"]["source"]["name"] == broken
+    assert facts["target"]["name"] == strange and "<script>" not in card.text.split("```json")[0]
 
 
 def test_a_folder_that_is_there_is_left_alone(exported, distilled):

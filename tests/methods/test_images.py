@@ -369,7 +369,8 @@ def test_a_damaged_file_of_images_is_refused(images_run, tmp_path, change, monke
     with pytest.raises(InputError, match=r"^labels: cannot be saved"):
         replace(images_run, **change).save(tmp_path / "damaged.safetensors")
     with monkeypatch.context() as patch:
-        patch.setattr(artifact, "_check", lambda distilled: None)
+        for check in ("_check", "_check_plain"):
+            patch.setattr(artifact, check, lambda *found: None)
         replace(images_run, **change).save(tmp_path / "damaged.safetensors")
     with pytest.raises(InputError, match="is damaged"):
         load_distilled(tmp_path / "damaged.safetensors")

@@ -162,7 +162,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(bars, tmp_path):
     with pytest.raises(Stop):
         quick(bars, 6, callback=mortal, **options)
     resumed = quick(bars, 6, resume=True, callback=lambda event: seen.append(event.iteration), **options)
-    assert seen == [25, 50, 50, 60]
+    assert seen == [25, 50, 60]  # the checkpoint is written before the callback is called
     assert torch.equal(resumed.labels, whole.labels) and torch.equal(resumed.curve, whole.curve)
     assert resumed.settings == whole.settings and resumed.student == whole.student
     with pytest.raises(InputError, match="student_steps = 4, not 5"):
