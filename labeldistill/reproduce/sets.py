@@ -42,7 +42,7 @@ SETS: dict[str, Run] = {
         *(_labels_run("mnist", count, 600, student=_SHIFT | _REAL) for count in (50, 100)),
         _labels_run("mnist", 500, student=_SHIFT),
         _labels_run("fashion_mnist", 10, 900, student=_REAL, selection="searched"),
-        _labels_run("fashion_mnist", 100),
+        _labels_run("fashion_mnist", 100, 600, student=_REAL),
         _labels_run("kmnist10k", 100, 600, student=_SHIFT | _REAL),
         _labels_run("digits", 10, 600, source="letters"),
     )
