@@ -108,6 +108,31 @@ def _last_names(facts: Any) -> Any:
     name = PureWindowsPath(facts).name  # Windows knows both separators
     return f"{name} (a path)" if name in KNOWN else name
 
+# %% ../nbs/core/03_artifact.ipynb #5b732f7d
+def _need(fits: Any, what: str) -> None:
+    "Raises `ValueError` that says what is wrong unless it fits."
+    if not fits:
+        raise ValueError(what)
+
+
+_JOINERS = "\u200c\u200d"  # between letters of some scripts, and in emoji
+
+
+def _check_plain(
+    value: Any,  # as JSON
+    depth: int = 0,
+) -> None:
+    "Raises `ValueError` unless it is made of short printable words and finite numbers, nested no deeper than settings are."
+    _need(depth <= 8, "facts nested too deeply")
+    if isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_plain(part, depth + 1)
+    elif isinstance(value, str):
+        printable = all(x.isprintable() or x in _JOINERS or category(x) == "Zs" for x in value)
+        _need(len(value) <= 1000 and printable, "a word that is too long, or cannot be printed")
+    elif isinstance(value, float):
+        _need(isfinite(value), "a number that is not finite")
+
 # %% ../nbs/core/03_artifact.ipynb #3696647b
 FORMAT = "labeldistill/2"
 _TENSORS = ("labels", "rows", "base_labels", "curve")
@@ -330,12 +355,6 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
         return _sharing().preview(self)
 
 # %% ../nbs/core/03_artifact.ipynb #21003127
-def _need(fits: Any, what: str) -> None:
-    "Raises `ValueError` that says what is wrong unless it fits."
-    if not fits:
-        raise ValueError(what)
-
-
 def _check_tensors(distilled: DistilledDataset) -> None:
     "Raises `ValueError` unless labels, rows, classes, step sizes and curve fit together."
     count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
@@ -387,25 +406,6 @@ def _check_images(distilled: DistilledDataset) -> None:
         _need(distilled.images.dtype == torch.uint8 and distilled.images.shape == shape, "images")
     if learned is not None:
         _need(learned.dtype == torch.float32 and learned.shape == shape and learned.isfinite().all(), "learned images")
-
-# %% ../nbs/core/03_artifact.ipynb #5b732f7d
-_JOINERS = "\u200c\u200d"  # between letters of some scripts, and in emoji
-
-
-def _check_plain(
-    value: Any,  # as JSON
-    depth: int = 0,
-) -> None:
-    "Raises `ValueError` unless it is made of short printable words and finite numbers, nested no deeper than settings are."
-    _need(depth <= 8, "facts nested too deeply")
-    if isinstance(value, dict | list):
-        for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check_plain(part, depth + 1)
-    elif isinstance(value, str):
-        printable = all(x.isprintable() or x in _JOINERS or category(x) == "Zs" for x in value)
-        _need(len(value) <= 1000 and printable, "a word that is too long, or cannot be printed")
-    elif isinstance(value, float):
-        _need(isfinite(value), "a number that is not finite")
 
 # %% ../nbs/core/03_artifact.ipynb #85addcb3
 def check_names(*datasets: Dataset) -> None:
