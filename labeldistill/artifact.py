@@ -279,6 +279,78 @@ class HardLabels(_Indexed[tuple[Any, int]]):
     def _example(self, place: int) -> tuple[Any, int]:
         return self.examples[place][0], self.targets[place]
 
+# %% ../nbs/core/03_artifact.ipynb #21003127
+def _check_tensors(distilled: _Described) -> None:
+    "Raises `ValueError` unless labels, rows, classes, step sizes and curve fit together."
+    count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
+    found = f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes"
+    _need(count and labels.shape == (count, classes) and labels.dtype == torch.float32, found)
+    _need(labels.isfinite().all(), "labels that are NaN or infinite")
+    indices = (distilled.base_labels, count), (distilled.rows, count if distilled.learned_images is None else 0)
+    fit = (x.shape == (n,) and x.dtype == torch.int64 and (x >= 0).all() for x, n in indices)
+    _need(all(fit), "rows or classes of the base examples")
+    _need(distilled.base_labels.max() < len(distilled.source.classes), "classes of the base examples")
+    _need(all(0 < rate < float("inf") for rate in distilled.rates), "step sizes")
+    _need(distilled.curve.shape[1:] == (3,), "learning curve")
+
+# %% ../nbs/core/03_artifact.ipynb #f52c9899
+def _check_facts(distilled: _Described) -> None:
+    "Raises `ValueError` unless names, numbers, method, task and references are what they should be."
+    method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
+    _need(type(method) is dict and len(method) == 1, "method or task")
+    _need(all(type(x) is dict for x in (*method.values(), distilled.task)), "method or task")
+    words = (distilled.network, distilled.last_layer or "", student.head, student.optimizer, *method)
+    kinds = type(distilled.seed) is int and type(fixed) in (int, type(None))
+    _need(kinds and all(type(word) is str for word in words), "network, last layer, method, student or seeds")
+    _need(all(abs(seed) < 2**63 for seed in (distilled.seed, fixed or 0)), "seeds")
+    _need(type(distilled.inner_batch) is int and 1 <= distilled.inner_batch < 2**31, "examples per step")
+    score, resets = distilled.validation_accuracy, distilled.resets
+    _need(type(score) in (int, float, type(None)) and 0 <= (score or 0) <= 100, "validation accuracy")
+    _need(all(type(iteration) is int and iteration >= 0 for iteration in resets), "resets or settings")
+    _need(type(distilled.settings) is dict, "resets or settings")
+    numbers = [distilled.settings.get(name, 0) for name in ("iterations", "interrupted at iteration")]
+    _need(all(type(number) is int for number in numbers), "iterations")
+    _need(distilled.init in INITS, "initialization")
+    for data in (distilled.source, distilled.target):
+        words = data.name, data.sha256, data.raw or "", *data.classes
+        fit = type(data.image_size) is int and data.channels in (None, 1, 3)
+        _need(fit and all(type(x) is str for x in words), "references to its data sets")
+        _need(1 <= data.image_size <= 2**16, "image size")
+
+# %% ../nbs/core/03_artifact.ipynb #b8079cc7
+_LARGE = 1e6  # no mean or standard deviation of pixels from 0 to 1
+
+
+def _check_images(distilled: _Described) -> None:
+    "Raises `ValueError` unless normalization, kept and learned images fit the data sets."
+    (mean, std), learned = distilled.normalisation, distilled.learned_images
+    fit = len(mean) == len(std) == (distilled.target.channels or len(mean))
+    _need(fit and all(abs(x) < _LARGE for x in mean) and all(0 < x < _LARGE for x in std), "normalization")
+    shape = (len(distilled.base_labels), len(mean), distilled.source.image_size, distilled.source.image_size)
+    if distilled.keeps_images:
+        _need(distilled.images.dtype == torch.uint8 and distilled.images.shape == shape, "images")
+    if learned is not None:
+        _need(learned.dtype == torch.float32 and learned.shape == shape and learned.isfinite().all(), "learned images")
+
+# %% ../nbs/core/03_artifact.ipynb #1202de56
+def _check(distilled: _Described) -> None:
+    "Raises `ValueError` unless all parts fit together."
+    for check in (_check_tensors, _check_facts, _check_images):
+        check(distilled)
+
+# %% ../nbs/core/03_artifact.ipynb #d04a0162
+def _write_checked(labels: _Described, path: Path) -> None:
+    "Write the file, if it can be read back. Raises `InputError`."
+    images = {"images": labels.images if labels.keeps_images else None, "learned_images": labels.learned_images}
+    tensors, facts = ({name: getattr(labels, name) for name in names} for names in (_TENSORS, _FACTS))
+    try:
+        _check(replace(labels, student=Student(**settings_to_json(labels.student))))  # an optimizer of yours by its name
+        _write(path, tensors | images, facts)
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"labels: cannot be saved ({error})") from error
+
 # %% ../nbs/core/03_artifact.ipynb #45eb55e9
 def _sharing() -> ModuleType:
     "The module of other people's formats, imported where one is asked for."
@@ -324,15 +396,7 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
     def save(self, path: str | Path) -> None:
         "Write one .safetensors file for `load_distilled`, whole or not at all. Raises `InputError` where none can be written."
         check_writable(Path(path), endings=(".safetensors",))
-        images = {"images": self.images if self.keeps_images else None, "learned_images": self.learned_images}
-        tensors, facts = ({name: getattr(self, name) for name in names} for names in (_TENSORS, _FACTS))
-        try:
-            _check(replace(self, student=Student(**settings_to_json(self.student))))  # an optimizer of yours by its name
-            _write(Path(path), tensors | images, facts)
-        except InputError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what would be refused when it is read is not written
-            raise InputError(f"labels: cannot be saved ({error})") from error
+        _write_checked(self, Path(path))
 
     def to_npz(self, path: str | Path) -> None:
         "As `labeldistill.sharing.write_npz`: one .npz file of arrays. Raises `InputError`."
@@ -354,59 +418,6 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
         "What a notebook shows: some images with their labels."
         return _sharing().preview(self)
 
-# %% ../nbs/core/03_artifact.ipynb #21003127
-def _check_tensors(distilled: DistilledDataset) -> None:
-    "Raises `ValueError` unless labels, rows, classes, step sizes and curve fit together."
-    count, classes, labels = len(distilled.base_labels), len(distilled.target.classes), distilled.labels
-    found = f"labels {labels.dtype} {tuple(labels.shape)} for {count} images and {classes} classes"
-    _need(count and labels.shape == (count, classes) and labels.dtype == torch.float32, found)
-    _need(labels.isfinite().all(), "labels that are NaN or infinite")
-    indices = (distilled.base_labels, count), (distilled.rows, count if distilled.learned_images is None else 0)
-    fit = (x.shape == (n,) and x.dtype == torch.int64 and (x >= 0).all() for x, n in indices)
-    _need(all(fit), "rows or classes of the base examples")
-    _need(distilled.base_labels.max() < len(distilled.source.classes), "classes of the base examples")
-    _need(all(0 < rate < float("inf") for rate in distilled.rates), "step sizes")
-    _need(distilled.curve.shape[1:] == (3,), "learning curve")
-
-# %% ../nbs/core/03_artifact.ipynb #f52c9899
-def _check_facts(distilled: DistilledDataset) -> None:
-    "Raises `ValueError` unless names, numbers, method, task and references are what they should be."
-    method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
-    _need(type(method) is dict and len(method) == 1, "method or task")
-    _need(all(type(x) is dict for x in (*method.values(), distilled.task)), "method or task")
-    words = (distilled.network, distilled.last_layer or "", student.head, student.optimizer, *method)
-    kinds = type(distilled.seed) is int and type(fixed) in (int, type(None))
-    _need(kinds and all(type(word) is str for word in words), "network, last layer, method, student or seeds")
-    _need(all(abs(seed) < 2**63 for seed in (distilled.seed, fixed or 0)), "seeds")
-    _need(type(distilled.inner_batch) is int and 1 <= distilled.inner_batch < 2**31, "examples per step")
-    score, resets = distilled.validation_accuracy, distilled.resets
-    _need(type(score) in (int, float, type(None)) and 0 <= (score or 0) <= 100, "validation accuracy")
-    _need(all(type(iteration) is int and iteration >= 0 for iteration in resets), "resets or settings")
-    _need(type(distilled.settings) is dict, "resets or settings")
-    numbers = [distilled.settings.get(name, 0) for name in ("iterations", "interrupted at iteration")]
-    _need(all(type(number) is int for number in numbers), "iterations")
-    _need(distilled.init in INITS, "initialization")
-    for data in (distilled.source, distilled.target):
-        words = data.name, data.sha256, data.raw or "", *data.classes
-        fit = type(data.image_size) is int and data.channels in (None, 1, 3)
-        _need(fit and all(type(x) is str for x in words), "references to its data sets")
-        _need(1 <= data.image_size <= 2**16, "image size")
-
-# %% ../nbs/core/03_artifact.ipynb #b8079cc7
-_LARGE = 1e6  # no mean or standard deviation of pixels from 0 to 1
-
-
-def _check_images(distilled: DistilledDataset) -> None:
-    "Raises `ValueError` unless normalization, kept and learned images fit the data sets."
-    (mean, std), learned = distilled.normalisation, distilled.learned_images
-    fit = len(mean) == len(std) == (distilled.target.channels or len(mean))
-    _need(fit and all(abs(x) < _LARGE for x in mean) and all(0 < x < _LARGE for x in std), "normalization")
-    shape = (len(distilled.base_labels), len(mean), distilled.source.image_size, distilled.source.image_size)
-    if distilled.keeps_images:
-        _need(distilled.images.dtype == torch.uint8 and distilled.images.shape == shape, "images")
-    if learned is not None:
-        _need(learned.dtype == torch.float32 and learned.shape == shape and learned.isfinite().all(), "learned images")
-
 # %% ../nbs/core/03_artifact.ipynb #85addcb3
 def check_names(*datasets: Dataset) -> None:
     "Raises `InputError` for names of data sets or classes that a file cannot hold."
@@ -415,12 +426,6 @@ def check_names(*datasets: Dataset) -> None:
             _check_plain([dataset.name, *dataset.classes])
         except ValueError as error:
             raise InputError(f"data set {dataset.name!r}: its name or that of a class is {error}") from error
-
-
-def _check(distilled: DistilledDataset) -> None:
-    "Raises `ValueError` unless all parts fit together."
-    for check in (_check_tensors, _check_facts, _check_images):
-        check(distilled)
 
 
 def _assemble(tensors: dict[str, Tensor], facts: dict[str, Any], root: str | Path | None) -> DistilledDataset:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OUTER_BATCH', 'open_dataset', 'check_same_shape', 'shorten', 'image_set', 'target_classes', 'prepare_device',
-           'network_for', 'RunContext', 'LoadedTask', 'base_pool', 'load_task', 'resolve_schedule',
+           'network_for', 'RunContext', 'Memory', 'LoadedTask', 'base_pool', 'load_task', 'resolve_schedule',
            'learning_computation', 'testing_computation']
 
 # %% ../nbs/core/02_task.ipynb #2f6c3cac
@@ -116,6 +116,16 @@ class RunContext(NamedTuple):
     resume: bool = False
     progress: bool = False
 
+# %% ../nbs/core/02_task.ipynb #868354e4
+class Memory(dict[str, Any]):
+    "What was made in a run, by what it depends on."
+
+    def recall(self, key: Any, make: Callable[[], Any]) -> Any:  # key: printed, it says all that the thing depends on
+        "What was made before, else what is made now."
+        if repr(key) not in self:
+            self[repr(key)] = make()
+        return self[repr(key)]
+
 # %% ../nbs/core/02_task.ipynb #915914d5
 @dataclass(frozen=True, eq=False)
 class LoadedTask:
@@ -134,13 +144,7 @@ class LoadedTask:
     computation: Computation = PLAIN
     student: Student = Student()
     context: RunContext = field(default_factory=RunContext)
-    memory: dict[str, Any] = field(default_factory=dict)  # what experts say, by what it depends on; shared by copies of the task
-
-    def recall(self, key: Any, make: Callable[[], Any]) -> Any:  # key: printed, it says all that the thing depends on
-        "What was made before for this task or a copy of it, else what is made now."
-        if repr(key) not in self.memory:
-            self.memory[repr(key)] = make()
-        return self.memory[repr(key)]
+    memory: Memory = field(default_factory=Memory)  # what experts say; shared by copies of the task
 
     @property
     def classes(self) -> int:  # C

@@ -186,10 +186,10 @@ def select_expert_labels(
         found = expert_logits(network, task, points, expert.ensemble, seed, expert.batch_size, kept, images)
         return found._replace(logits=found.logits.unflatten(2, (-1, task.count)).mean(2)) if expert.views else found
 
-    found, score = task.recall((run, expert.ensemble, len(task.split.valid)), train), trial_score(task, student, seed)
+    found, score = task.memory.recall((run, expert.ensemble, len(task.split.valid)), train), trial_score(task, student, seed)
     ridge = task.method if isinstance(task.method, Ridge) else None  # whose numbers students with a ridge head have
     choice = run, len(task.split.valid), expert, student, task.network.name, ridge, task.computation
-    point, temperature = task.recall(choice, lambda: choose_labels(found, expert, score, task.context.progress))
+    point, temperature = task.memory.recall(choice, lambda: choose_labels(found, expert, score, task.context.progress))
     labels = trajectory_labels(found, point, temperature, expert.top_k)
     return ExpertSelection(labels, points[point], temperature, tuple(found.accuracies[:, point].tolist()))
 
