@@ -10,6 +10,7 @@ __all__ = ['PAPER_NETWORKS', 'DD_NETWORKS', 'ORIGINAL_DD', 'VERDICTS', 'RIDGE_ON
 # %% ../../nbs/reproduce/10_compare.ipynb #3deb2aa7
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev, variance
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .exhibits import Cell, cells, exhibit_runs
+from .exhibits import Cell, cells, exhibit_runs, with_nearest_data
 from .paper import PAPER_TABLES
 from .runs import Done, finished, finished_record
 from ..training.evaluation import mean_and_std
@@ -73,7 +74,7 @@ def tolerance(
     return 2 * (ours.std**2 / ours.n + other_std**2 / networks + spread**2) ** 0.5
 
 # %% ../../nbs/reproduce/10_compare.ipynb #418af3b9
-VERDICTS = ("reproduced", "better", "worse", "quoted", "time", "not run", "pending")
+VERDICTS = ("reproduced", "better", "worse", "substitute", "quoted", "time", "not run", "pending")
 
 
 class Finding(NamedTuple):
@@ -161,6 +162,13 @@ def spreads(results: Path, scale: str) -> dict[str, Spread]:  # results: folder 
     return known | {row: Spread(value, seeds, "ours") for row, (value, seeds) in pooled.items()}
 
 # %% ../../nbs/reproduce/10_compare.ipynb #e9973187
+def _with_record(cell: Cell, results: Path) -> Cell:
+    "The cell, or its substitute if only that was run."
+    nearest = cell.run and with_nearest_data(cell.run)
+    only_nearest = nearest and finished_record(nearest, results) and not finished_record(cell.run, results)
+    return replace(cell, run=nearest, category="substitute") if only_nearest else cell
+
+
 def compare(
     results: Path,  # folder of all results
     scale: str,
@@ -171,7 +179,7 @@ def compare(
     return [
         judge(cell, look_up(cell, results), known.get(spread_row(cell), 0.0))
         for name in names or PAPER_TABLES
-        for cell in cells(name, scale)
+        for cell in (_with_record(cell, results) for cell in cells(name, scale))
     ]
 
 

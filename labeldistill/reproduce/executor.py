@@ -44,7 +44,7 @@ from tqdm.auto import tqdm
 import labeldistill
 from ..config import check_number
 from ..networks.compute import select_device
-from .exhibits import Setting, all_runs, names_at
+from .exhibits import Setting, all_runs, names_at, with_data_at_hand
 from .runs import EXPERIMENTS, Run, dependencies, finished_record, to_parameters
 from ..utils import InputError, asset, on_sigterm, replacing
 
@@ -685,7 +685,8 @@ def reproduce(
     how = {"jobs": jobs, "per_gpu": per_gpu, "device": device, "results": results, "timeout_s": timeout_s}
     config = settle(scale, **how, shared=not profile)
     names = [part for name in names for part in (names_at(setting) if name == "all" else [name])]
-    todo, results = [job_of(run, config.root) for run in all_runs(names, scale, setting)], config.results
+    runs = dict.fromkeys(map(with_data_at_hand, all_runs(names, scale, setting)))
+    todo, results = [job_of(run, config.root) for run in runs], config.results
     report = setting is None and bool(todo)  # of another setting there are runs only
     if dry_run:
         left = open_jobs(todo, results)

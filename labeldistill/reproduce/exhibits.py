@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'SHORTER', 'BASE', 'WORDS', 'EXHIBITS', 'STUDIES', 'ANYWHERE', 'to_sections', 'plan', 'Exhibit',
-           'check_exhibit', 'Cell', 'cells', 'exhibit_runs', 'all_runs', 'setting_of', 'names_at']
+           'check_exhibit', 'Cell', 'cells', 'with_nearest_data', 'exhibit_runs', 'all_runs', 'with_data_at_hand',
+           'setting_of', 'names_at']
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #8e231643
 from collections.abc import Callable, Hashable, Iterable
@@ -151,7 +152,7 @@ class Cell(Number):
 
     run: Run | None  # None: nobody computes it
     read: str  # dotted key of ours in the record's results: mean, std, n
-    category: str  # "measured", "quoted" from another paper, or "time"
+    category: str  # "measured", "quoted" from another paper, "time", or "substitute": measured with other data
 
 
 def cells(name: str, scale: str) -> list[Cell]:  # name: of a table of the paper; others have no cells
@@ -165,6 +166,14 @@ def cells(name: str, scale: str) -> list[Cell]:  # name: of a table of the paper
             category = "quoted" if number.row in table.quoted else table.category
             found.append(Cell(**vars(number), run=run, read=table.read(number.column), category=category))
     return found
+
+# %% ../../nbs/reproduce/08_exhibits.ipynb #777da459
+def with_nearest_data(run: Run) -> Run | None:
+    "The run with what stands in for its data; None if nothing does, or nothing need."
+    sections = {name: value for name, value in run.spec.items() if name != "kind"}
+    task = sections.get("task", {})
+    nearest = {part: paper.NEAREST[task[part]] for part in ("target", "source") if task.get(part) in paper.NEAREST}
+    return new_run(run.kind, run.scale, **sections | {"task": task | nearest}) if nearest else None
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #00799f6d
 def exhibit_runs(
@@ -197,7 +206,7 @@ import os
 from pathlib import Path
 
 from ..config import Task
-from ..data.catalog import KNOWN, check_choices
+from ..data.catalog import KNOWN, check_choices, find_root, on_disk
 from ..networks.network import make_network
 from ..task import open_dataset
 
@@ -211,6 +220,18 @@ def _look_at(target: str, image_size: int | None, channels: int | None) -> tuple
     dataset = open_dataset("target", target, Task(target, image_size=image_size, channels=channels))
     path = Path(os.path.expanduser(target)).resolve()  # the home of nobody stays as it is
     return str(path) if path.exists() else target, len(dataset.classes), *dataset.images.shape[1:3]
+
+# %% ../../nbs/reproduce/08_exhibits.ipynb #245813c6
+def _at_hand(run: Run) -> bool:
+    "Whether the data sets of a run are on disk."
+    names = {run.spec.get("task", {}).get(part) for part in ("target", "source")} - {None}
+    return all(on_disk(KNOWN[name].files if name in KNOWN else (name,), find_root()) for name in names)
+
+
+def with_data_at_hand(run: Run) -> Run:
+    "The run, or what stands in for it if only the data for that are on disk."
+    nearest = with_nearest_data(run)
+    return nearest if nearest and _at_hand(nearest) and not _at_hand(run) else run
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #e93d88f5
 def setting_of(

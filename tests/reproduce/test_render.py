@@ -29,7 +29,7 @@ from labeldistill.reproduce.compare import (
     spread_row,
     spreads,
 )
-from labeldistill.reproduce.exhibits import EXHIBITS, Cell, Setting, cells, exhibit_runs
+from labeldistill.reproduce.exhibits import EXHIBITS, Cell, Setting, cells, exhibit_runs, with_nearest_data
 from labeldistill.reproduce.experiments import summary
 from labeldistill.reproduce.paper import PAPER_TABLES
 from labeldistill.reproduce.records import write_json
@@ -104,8 +104,8 @@ def test_two_hundred_networks_are_behind_the_tables_about_dd():
     assert limits == pytest.approx({"table1": 20 / 20**0.5, "table10": 20 / 200**0.5, "table17": 20 / 20**0.5})
 
 
-@pytest.mark.parametrize("category", ["quoted", "time"])
-def test_quoted_numbers_and_times_are_not_judged(category):
+@pytest.mark.parametrize("category", ["quoted", "time", "substitute"])
+def test_quoted_numbers_times_and_substitutes_are_not_judged(category):
     found = judge(a_cell(category=category, std=None), Measurement(1e6, 0.0, 1), 0.0)
     assert (found.verdict, found.tolerance) == (category, None)
 
@@ -287,6 +287,18 @@ def test_entries_say_ours_difference_verdict_and_where(tmp_path):
     assert entry.below == "paper 60.89 ± 3.20<br>\N{MINUS SIGN}2.39 reproduced"
     link = f"../../results/paper/{cell.run.name}/result.json"
     assert entry.markdown(tmp_path / "report" / "tables") == f"[58.50 ± 2.00]({link})<br>{entry.below}"
+
+
+def test_a_substitute_fills_its_cell_until_the_papers_data_are_run(tmp_path):
+    cell = next(c for c in cells("table3", "paper") if (c.row, c.column) == ("E → K (LD)", "100"))
+    store(replace(cell, run=with_nearest_data(cell.run)), tmp_path, cell.mean)
+    counts = count_verdicts(compare(tmp_path, "paper", "table3"))
+    assert (counts["substitute"], counts["reproduced"], counts["not run"]) == (1, 0, 47)
+    text = render.paper_table(compare(tmp_path, "paper", "table3"), tmp_path).markdown(tmp_path)
+    assert "latin_letters-to-kmnist10k" in text and "0.00 substitute |" in text and text.endswith(render.SUBSTITUTE)
+    store(cell, tmp_path, cell.mean)
+    counts = count_verdicts(compare(tmp_path, "paper", "table3"))
+    assert (counts["substitute"], counts["reproduced"], counts["not run"]) == (0, 1, 47)
 
 
 def test_links_survive_folders_with_blanks(tmp_path):

@@ -9,8 +9,18 @@ import pytest
 
 from labeldistill import InputError
 from labeldistill.data.catalog import KNOWN
-from labeldistill.reproduce.exhibits import EXHIBITS, SCALES, STUDIES, all_runs, cells, exhibit_runs, to_sections
-from labeldistill.reproduce.paper import PAPER_TABLES, paper_numbers
+from labeldistill.reproduce.exhibits import (
+    EXHIBITS,
+    SCALES,
+    STUDIES,
+    all_runs,
+    cells,
+    exhibit_runs,
+    to_sections,
+    with_data_at_hand,
+    with_nearest_data,
+)
+from labeldistill.reproduce.paper import NEAREST, PAPER_TABLES, paper_numbers
 from labeldistill.reproduce.runs import EXPERIMENTS, dependencies, new_run
 
 QUOTED = {"table1": 4, "table7": 4}
@@ -300,3 +310,26 @@ def test_bad_names_are_refused(act, name, scale, message):
     with pytest.raises(InputError, match=re.escape(message)) as error:
         act(name, scale)
     assert "\n" not in str(error.value)
+
+
+def test_what_stands_in_for_data_changes_nothing_else(at, every):
+    run = at("table9", "E → M (LD)", "+ 10").run
+    near = with_nearest_data(run)
+    assert near.spec == changed(run, task={"source": "latin-letters"}) and near.digest != run.digest
+    assert [need.spec["task"]["source"] for need in dependencies(near)] == ["latin-letters"]
+    within = [cell for cell in every["paper"] if with_nearest_data(cell.run) is None]
+    assert {cell.run.spec["task"]["target"] for cell in within} == {"mnist", "cifar10"}
+    assert [cell for cell in every["smoke"] if with_nearest_data(cell.run)] == []
+    assert NEAREST.keys() <= KNOWN.keys()
+
+
+def test_runs_use_the_nearest_data_only_where_their_own_are_missing(at, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELDISTILL_DATA", str(tmp_path))
+    run, birds = at("table3", "E → K (LD)", "10").run, at("table3", "B → C (LD)", "10").run
+    assert with_data_at_hand(run) is run, "nothing is there"
+    for file in ("latin-letters", *KNOWN["kmnist10k"].files):
+        (tmp_path / file).mkdir(parents=True)
+    assert with_data_at_hand(run) == with_nearest_data(run) and with_data_at_hand(birds) is birds
+    for file in (*KNOWN["emnist_letters_transposed"].files, *KNOWN["kmnist"].files):
+        (tmp_path / file).mkdir(parents=True, exist_ok=True)
+    assert with_data_at_hand(run) is run
