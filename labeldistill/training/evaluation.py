@@ -24,7 +24,7 @@ from ..data.streams import generator, random_layers, stream
 from ..networks.compute import COMPILE_BELOW, Computation
 from .heads import Head
 from .trainer import Cohort, MakeOptimizer, Trainer, can_train_together, recipe_step, train, train_together
-from .training_set import TrainingSet, minibatches
+from .training_set import TrainingSet, images_seen, minibatches
 from ..utils import InputError
 
 # %% ../../nbs/training/04_evaluation.ipynb #11993922
@@ -134,7 +134,7 @@ def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trai
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
     "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
-    alike = isinstance(optimizer, str) and data.is_plain and not head.network.random
+    alike = isinstance(optimizer, str) and data.order == "random" and not data.rates and not head.network.random
     most = {"cuda": 1000 // data.inner_batch, "cpu": 5 if small else 1}.get(head.device.type, 1)
     together = most > 1 and alike and can_train_together(head)
     return max(size for size in range(1, most + 1) if models % size == 0) if together else 1
@@ -196,7 +196,7 @@ def validation_curve(
 ) -> dict[int, float]:  # steps -> per cent
     "Validation accuracy at each of the candidate numbers of steps, along one training run. Raises `InputError`."
     check_candidates(candidates := candidate_steps(len(data.images)) if candidates is None else candidates)
-    found, take = {}, recipe_step(trainer, data, stream(seed, "steps"))
+    found, take = {}, recipe_step(trainer, data, images_seen(data, stream(seed, "steps")))
     rows = minibatches(len(data.images), data.inner_batch, candidates[-1], generator(seed, "steps"))
     with random_layers(seed, "steps"):
         for step, picked in enumerate(tqdm(rows.to(data.images.device), "choosing steps", disable=not show_progress), 1):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from .heads import Head, Trained
-from .training_set import TrainingSet, cosine_share, images_seen, schedule_minibatches
+from .training_set import TrainingSet, cosine_share, images_seen, images_seen_by_each, schedule_minibatches
 from ..utils import InputError, name_of
 
 # %% ../../nbs/training/03_trainer.ipynb #31e2ffff
@@ -98,22 +98,19 @@ def ema_share(
     return early.clamp(max=ema) if isinstance(early, Tensor) else min(early, ema)
 
 # %% ../../nbs/training/03_trainer.ipynb #b77eb528
-class Trainer:
-    "A network in training, with its optimizer."
+class _Training:
+    "What one network or several have in training: parameters, state, optimizers, and a mean of the weights if it is asked for."
 
-    def __init__(self, head: Head, optimizer: str | MakeOptimizer, seed: int):
-        self.head, self.done = head, 0  # steps
-        self.trained, self.state = head.init(seed)
-        self.optimizers = FlatOptimizers(optimizer, head, self.trained)
+    def __init__(self, head: Head, optimizer: str | MakeOptimizer, trained: Trained, state: Any):
+        self.head, self.trained, self.state, self.done = head, trained, state, 0  # steps
+        self.optimizers = FlatOptimizers(optimizer, head, trained)
         self.lrs = [group.get("lr") for group in self.optimizers[0].param_groups]
-        self.mean: Tensor | None = None  # of the weights, if they are averaged
+        self.mean: Tensor | None = None
 
-    def step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> Tensor:
-        "One step on images (b, c, h, w) float32 and labels (b, C) or (b,), with a step size if given; the loss before it."
-        gradients, self.state, loss = self.head.learn(self.trained, self.state, images, labels)
+    def move(self, gradients: Iterable[Tensor], rate: float | None) -> None:
+        "A step of the optimizers."
         self.optimizers.step(gradients, rate)
         self.done += 1
-        return loss
 
     def scale_lr(self, share: float) -> None:
         "Set the step sizes of all groups of parameters to this share of what they were at first. Raises `InputError`."
@@ -132,6 +129,19 @@ class Trainer:
         "What is tested of what is trained."
         return self.trained if self.mean is None else self.trained | {"theta": self.mean}
 
+
+class Trainer(_Training):
+    "A network in training, with its optimizer."
+
+    def __init__(self, head: Head, optimizer: str | MakeOptimizer, seed: int):
+        super().__init__(head, optimizer, *head.init(seed))
+
+    def step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> Tensor:
+        "One step on images (b, c, h, w) float32 and labels (b, C) or (b,), with a step size if given; the loss before it."
+        gradients, self.state, loss = self.head.learn(self.trained, self.state, images, labels)
+        self.move(gradients, rate)
+        return loss
+
     def classify(self, images: Tensor) -> Tensor:
         "Logits (b, C) for images (b, c, h, w) float32, as at test."
         return self.head.classify(self.tested, self.state, images)
@@ -141,25 +151,22 @@ class Trainer:
         return self.head.classifier(self.tested, self.state)
 
 # %% ../../nbs/training/03_trainer.ipynb #55583735
-class Cohort:
+class Cohort(_Training):
     "Networks in training side by side, each as by a `Trainer`; the optimizer must treat every number by itself."
 
     def __init__(self, head: Head, optimizer: str | MakeOptimizer, seeds: Sequence[int]):
-        starts, states = zip(*map(head.init, seeds), strict=True)
-        self.head, self.size = head, len(seeds)
-        self.trained = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-        self.state = tree_map(lambda *parts: torch.stack(parts), *states)
-        self.optimizers = FlatOptimizers(optimizer, head, self.trained)
+        self.size = len(seeds)
+        super().__init__(head, optimizer, *tree_map(lambda *parts: torch.stack(parts), *map(head.init, seeds)))
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, rate: float | None = None) -> Tensor:
         "One step of each on images (S, b, c, h, w) float32 and labels (S, b, C) or (S, b); the losses (S,) before it."
         gradients, self.state, losses = self.head.learn_together(self.trained, self.state, images, labels)
-        self.optimizers.step(gradients)
+        self.move(gradients, rate)
         return losses
 
     def classifiers(self) -> list[Callable[[Tensor], Tensor]]:
         "For each network its logits (b, C) as a function of images (b, c, h, w) float32, as at test."
-        parts = (tree_map(itemgetter(i), (self.trained, self.state)) for i in range(self.size))
+        parts = (tree_map(itemgetter(i), (self.tested, self.state)) for i in range(self.size))
         return [partial(self.head.classify, *part) for part in parts]
 
 # %% ../../nbs/training/03_trainer.ipynb #05c45c59
@@ -176,12 +183,11 @@ def can_train_together(head: Head) -> bool:
 
 # %% ../../nbs/training/03_trainer.ipynb #563a5cd5
 def recipe_step(
-    trainer: Trainer,
+    trainer: Trainer | Cohort,
     data: TrainingSet,
-    seed: int,  # of the changes of images
-) -> Callable[[Tensor, float | None], Tensor]:  # of rows (N_i,) and a step size
-    "The step of a student on rows of a training set; the loss before it."
-    seen = images_seen(data, seed)
+    seen: Callable[[Tensor], Tensor],  # images of rows, as the next step sees them
+) -> Callable[[Tensor, float | None], Tensor]:  # of rows (N_i,), or (S, N_i) of a cohort, and a step size
+    "The step of students on rows of a training set; the loss before it."
 
     def step(rows: Tensor, rate: float | None = None) -> Tensor:
         if data.cosine_steps:
@@ -202,7 +208,7 @@ def train(
     stop: Event | None = None,  # ends it early when set
 ) -> Trainer:
     "Train for `steps` more steps on random or learned minibatches; return the trainer."
-    step = recipe_step(trainer, data, rng.initial_seed())
+    step = recipe_step(trainer, data, images_seen(data, rng.initial_seed()))
     for picked, rate in schedule_minibatches(data, steps, rng):
         if stop and stop.is_set():
             break
@@ -212,15 +218,15 @@ def train(
 # %% ../../nbs/training/03_trainer.ipynb #b1d08921
 def train_together(
     cohort: Cohort,
-    data: TrainingSet,  # plain
+    data: TrainingSet,  # without step sizes of its own
     steps: int,
     rngs: Sequence[torch.Generator],  # minibatches of each
     stop: Event | None = None,
 ) -> Cohort:
     "Train each network of a cohort as `train` does; return the cohort."
+    step = recipe_step(cohort, data, images_seen_by_each(data, [rng.initial_seed() for rng in rngs]))
     for picked in zip(*(schedule_minibatches(data, steps, rng) for rng in rngs), strict=True):
         if stop and stop.is_set():
             break
-        rows = torch.stack([own for own, _ in picked])
-        cohort.step(data.images[rows], data.labels[rows])
+        step(torch.stack([own for own, _ in picked]))
     return cohort

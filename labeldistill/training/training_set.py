@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'AUGMENTATIONS', 'minibatches', 'minibatch_order', 'move', 'shift', 'shift_and_flip', 'dsa', 'TrainingSet',
-           'numbers_device', 'images_seen', 'cosine_share', 'schedule_minibatches', 'uniform_labels', 'smoothed_labels',
-           'are_probabilities']
+           'numbers_device', 'images_seen', 'images_seen_by_each', 'cosine_share', 'schedule_minibatches',
+           'uniform_labels', 'smoothed_labels', 'are_probabilities']
 
 # %% ../../nbs/training/02_training_set.ipynb #cd7a7be2
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -134,10 +134,7 @@ class TrainingSet:
         cosine = check_recipe(student).steps if student.lr_schedule == "cosine" else None
         return replace(self, augment=augment, cosine_steps=cosine, ema=student.ema or 0.0)
 
-    @property
-    def is_plain(self) -> bool:
-        "Whether students take the optimizer's own steps on images as they are."
-        return self.order == "random" and not (self.rates or self.augment or self.cosine_steps or self.ema)
+
 
 # %% ../../nbs/training/02_training_set.ipynb #4e7816d5
 def numbers_device(augment: str, device: torch.device | str) -> torch.device | str:
@@ -153,6 +150,17 @@ def images_seen(data: TrainingSet, seed: int) -> Callable[[Tensor], Tensor]:  # 
     shape, device = (1000, data.inner_batch, n), numbers_device(data.augment, data.images.device)
     numbers = (own for _ in count() for own in torch.rand(shape, generator=rng).to(device))  # a copy every 1000 steps
     return lambda rows: change(data.images[rows], next(numbers)[: len(rows)])
+
+
+def images_seen_by_each(
+    data: TrainingSet,
+    seeds: Sequence[int],  # S
+) -> Callable[[Tensor], Tensor]:  # rows (S, N_i) -> (S, N_i, c, h, w)
+    "The images of rows of several students, each with changes of its own."
+    if not data.augment:
+        return images_seen(data, seeds[0])
+    each = [images_seen(data, seed) for seed in seeds]
+    return lambda rows: torch.stack([seen(own) for seen, own in zip(each, rows, strict=True)])
 
 
 def cosine_share(

@@ -17,7 +17,7 @@ from labeldistill.networks.functional import Functional, flat_parameters
 from labeldistill.networks.network import make_network
 from labeldistill.training.evaluation import ImageSet, _cohort_size, evaluate_students
 from labeldistill.training.heads import LinearHead
-from labeldistill.training.trainer import Trainer, ema_share, train
+from labeldistill.training.trainer import Cohort, Trainer, ema_share, train, train_together
 from labeldistill.training.training_set import AUGMENTATIONS, TrainingSet, cosine_share, images_seen, minibatches, shift
 from labeldistill.utils import InputError
 
@@ -94,15 +94,26 @@ def test_a_recipe_is_five_lines_of_pytorch(data, head):
 def test_a_student_without_a_recipe_is_as_it_was(data, head):
     plain = data.for_student(Student(augment="none", lr_schedule="constant", ema=0.0))
     one, other = (train(Trainer(head, "adam", 1), x, 9, rng()) for x in (data, plain))
-    assert plain.is_plain and torch.equal(one.trained["theta"], other.trained["theta"]) and other.mean is None
+    assert torch.equal(one.trained["theta"], other.trained["theta"]) and other.mean is None
 
 
-def test_networks_of_a_recipe_are_not_trained_side_by_side(data, head):
+def test_students_train_side_by_side_unless_they_take_learned_steps(data, head):
     compiled = LinearHead(head.network)
     compiled.computation = compiled.computation._replace(precision="bf16", compile=True)
-    assert _cohort_size(compiled, "adam", data, 5) == 5
-    for student in (Student(augment="shift"), Student(lr_schedule="cosine", steps=5), Student(ema=0.5)):
-        assert _cohort_size(compiled, "adam", data.for_student(student), 5) == 1
+    sizes = {student: _cohort_size(compiled, "adam", data.for_student(student), 5) for student in (Student(), FULL)}
+    assert {*sizes.values()} == {5}
+    for more in ({"order": "within"}, {"rates": (0.1,)}):
+        assert _cohort_size(compiled, "adam", replace(data, **more), 5) == 1
+
+
+@pytest.mark.parametrize("augment", ["none", *AUGMENTATIONS])
+def test_students_side_by_side_learn_what_each_learns_alone(augment, data, head):
+    recipe = data.for_student(replace(FULL, augment=augment))
+    cohort = train_together(Cohort(head, "adam", [3, 4]), recipe, 12, [rng(5), rng(6)])
+    for i, classify in enumerate(cohort.classifiers()):
+        alone = train(Trainer(head, "adam", 3 + i), recipe, 12, rng(5 + i))
+        torch.testing.assert_close(cohort.tested["theta"][i], alone.tested["theta"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(classify(data.images), alone.classify(data.images), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
