@@ -23,7 +23,16 @@ from ..data.datasets import Normalisation
 from ..data.streams import generator, random_layers, stream
 from ..networks.compute import COMPILE_BELOW, Computation
 from .heads import Head
-from .trainer import Cohort, MakeOptimizer, Trainer, can_train_together, recipe_step, train, train_together
+from labeldistill.training.trainer import (
+    OPTIMIZERS,
+    Cohort,
+    MakeOptimizer,
+    Trainer,
+    can_train_together,
+    recipe_step,
+    train,
+    train_together,
+)
 from .training_set import TrainingSet, images_seen, minibatches
 from ..utils import InputError
 
@@ -134,7 +143,8 @@ def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trai
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
     "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
-    alike = isinstance(optimizer, str) and data.order == "random" and not data.rates and not head.network.random
+    known = optimizer in OPTIMIZERS or optimizer in OPTIMIZERS.values()
+    alike = known and data.order == "random" and not data.rates and not head.network.random
     most = {"cuda": 1000 // data.inner_batch, "cpu": 5 if small else 1}.get(head.device.type, 1)
     together = most > 1 and alike and can_train_together(head)
     return max(size for size in range(1, most + 1) if models % size == 0) if together else 1
@@ -159,7 +169,7 @@ def evaluate_students(
         if size == 1:
             return [image_set.accuracies(train(fresh_trainer(head, optimizer, *starts), data, steps, *rngs, stop))]
         with _BUILDING:
-            cohort = Cohort(head, optimizer, starts)
+            cohort = Cohort(head.twin(), optimizer, starts)
         return [*map(image_set.accuracies, train_together(cohort, data, steps, rngs, stop).classifiers())]
 
     size = _cohort_size(head, optimizer, data, models)

@@ -11,7 +11,7 @@ from helpers import Silent, run_epochs
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
-from labeldistill import Compute, Ridge, Schedule, SecondOrder, Student, Task, distill, evaluate, train_full
+from labeldistill import Compute, Ridge, Schedule, SecondOrder, Student, Task, distill, evaluate, train_full, true_labels
 from labeldistill.api import prepare
 from labeldistill.config import METHODS
 from labeldistill.data.streams import generator
@@ -101,6 +101,20 @@ def gpu(monkeypatch):
 def test_a_whole_run_and_the_test_of_what_it_learned(name, learn, gpu, bars):
     labels = learned(bars, quick(name, learn))
     assert len(evaluate(labels, bars, models=2, compute=GPU, progress=False).accuracies) == 2 and gpu.crossings
+
+
+def test_students_of_a_test_train_side_by_side(gpu, bars, monkeypatch):
+    seen = []
+
+    def noted(head, optimizer, seeds):
+        seen.append(len(seeds))
+        return Cohort(head, optimizer, seeds)
+
+    monkeypatch.setattr(evaluation, "Cohort", noted)
+    for optimizer in ("adam", partial(torch.optim.Adam, amsgrad=True)):
+        student = Student(optimizer=optimizer, steps=2, augment="shift")
+        evaluate(true_labels(Task(bars, 6, network=tiny)), bars, student=student, models=4, compute=GPU, progress=False)
+    assert seen == [4], "of an optimizer that has a name"
 
 
 @pytest.mark.parametrize(("method", "changes"), [
