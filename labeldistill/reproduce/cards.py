@@ -15,6 +15,7 @@ from torch import Tensor
 from ..api import distill_loaded, evaluate, prepare
 from ..artifact import DistilledDataset
 from ..config import Compute, Student
+from ..data.base import BaseSet
 from ..data.datasets import Dataset
 from ..data.streams import generator
 from ..methods.distiller import as_distiller, check_distiller
@@ -44,7 +45,7 @@ def plant(
     "The task with other classes for some rows of its target."
     target = replace(task.target, labels=task.target.labels.index_put((rows,), wrong))
     own = task.pool is not None and task.pool.dataset is task.target
-    return replace(task, target=target, pool=replace(task.pool, dataset=target) if own else task.pool)
+    return replace(task, target=target, pool=BaseSet(target, task.base.rows) if own else task.pool)  # not chosen anew
 
 # %% ../../nbs/reproduce/13_cards.ipynb #a4119df2
 def learn_with(task: LoadedTask, seed: int) -> DistilledDataset:

@@ -24,6 +24,13 @@ def test_canaries_are_training_images_with_wrong_classes():
     assert changed.tolist() == rows.sort().values.tolist() and planted.base.labels.tolist() == task.base.labels.tolist()
 
 
+def test_planting_canaries_does_not_choose_other_base_examples():
+    for seed in range(3):
+        task = load_task(Task(load("digits"), 100), seed, "cpu")
+        planted = plant(task, *choose_canaries(task, 500, seed))
+        assert torch.equal(planted.base.rows, task.base.rows) and torch.equal(planted.base.labels, task.base.labels)
+
+
 def test_canaries_can_be_asked_for_whatever_the_size_of_the_validation_part():
     target = fixed_validation()
     rows = torch.arange(20)
