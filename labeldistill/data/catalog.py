@@ -6,12 +6,16 @@
 __all__ = ['IN_MEMORY', 'find_root', 'on_disk', 'check_choices', 'load']
 
 # %% ../../nbs/data/06_catalog.ipynb #73cbfbce
+import hashlib
 import os
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
+
+from filelock import FileLock
 
 from .datasets import Dataset, check
 from .folders import read_folder
@@ -83,6 +87,20 @@ def _read_path(name: str | Path, root: Path, image_size: int | None) -> Dataset:
 IN_MEMORY = "in memory"
 
 
+def _lock(name: str, root: Path) -> FileLock:
+    "What only one process of this machine has at a time: no other downloads, unpacks or reduces this data set meanwhile."
+    user = getattr(os, "getuid", int)()
+    place = hashlib.sha256(f"{user} {root.absolute()} {name}".encode()).hexdigest()[:16]
+    return FileLock(Path(gettempdir(), f"labeldistill-{place}.lock"))
+
+
+def _read_known(name: str, root: Path) -> Dataset:
+    "A data set of the list. Raises `InputError`."
+    known = KNOWN[name]
+    with _lock(name, root) if known.files else nullcontext():
+        return known.read(name, root)
+
+
 @enough_memory()
 def load(
     source: object,  # known name, path, `Dataset`, (images, labels) as arrays or tensors, or torch Dataset of (image, int)
@@ -100,5 +118,6 @@ def load(
         return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")
     if not str(source).strip():
         raise InputError("a data set without a name; expected a known name or a path")
-    root, known = find_root(root), KNOWN.get(str(source))
-    return _convert(known.read(str(source), root) if known else _read_path(source, root, image_size), image_size, channels)
+    root = find_root(root)
+    found = _read_known(str(source), root) if str(source) in KNOWN else _read_path(source, root, image_size)
+    return _convert(found, image_size, channels)

@@ -105,7 +105,7 @@ def fetch(
 def _check_member(name: str, plain: bool) -> None:  # plain: a file or a folder, not a link or a device
     "Check that a member of an archive may be unpacked. Raises `InputError`."
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
         raise InputError(f"its member {name!r} leads out of the folder")
     if not plain:
         raise InputError(f"its member {name!r} is neither a file nor a folder")

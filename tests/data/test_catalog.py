@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from filelock import Timeout
 from PIL import Image
 from scipy.io import savemat
 
 from labeldistill import artifact, distill, load, load_distilled
 from labeldistill.artifact import refer_to, resolve
 from labeldistill.config import Ridge, Schedule, Task
-from labeldistill.data import downloads, known
+from labeldistill.data import catalog, downloads, known
 from labeldistill.data.catalog import on_disk
 from labeldistill.data.datasets import Dataset, Normalisation, normalisation, split
 from labeldistill.data.images import convert_channels, luma
@@ -289,6 +290,18 @@ def test_kuzushiji49_is_downloaded_with_its_pixels_right(kuzushiji49, server, tm
     assert files_in(tmp_path) == sorted(KNOWN["kuzushiji49"].files)
     asked = len(server.asked)
     assert load("kuzushiji49", tmp_path).sha256 == data.sha256 and len(server.asked) == asked > 4
+
+
+def test_one_process_at_a_time_reads_or_downloads_a_data_set(monkeypatch, tmp_path):
+    def read(name, root):
+        with pytest.raises(Timeout):
+            catalog._lock(name, root).acquire(timeout=0)
+        catalog._lock("kmnist", root).acquire(timeout=0).lock.release()
+        return load("digits")
+
+    monkeypatch.setitem(KNOWN, "kuzushiji49", KNOWN["kuzushiji49"]._replace(read=read))
+    assert len(load("kuzushiji49", tmp_path)) == 1797 and files_in(tmp_path) == []
+    catalog._lock("kuzushiji49", tmp_path).acquire(timeout=0).lock.release()
 
 
 def test_a_wrong_file_of_kuzushiji49_is_refused_and_not_kept(kuzushiji49, server, tmp_path):

@@ -229,6 +229,16 @@ def test_an_archive_with_a_path_that_leaves_the_folder_is_refused(tmp_path, pack
     assert names_below(tmp_path) == ["root", f"root/{file}"]
 
 
+def test_an_archive_of_a_whole_folder_is_unpacked(tmp_path):
+    archive = tmp_path / "all.tgz"
+    (tmp_path / "source" / "tree").mkdir(parents=True)
+    (tmp_path / "source" / "tree" / "leaf").write_text("green")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "source", ".")
+    unpack(archive, tmp_path / "tree")
+    assert (tmp_path / "tree" / "leaf").read_text() == "green"
+
+
 SPECIAL = [
     pytest.param(special("tree/link", tarfile.SYMTYPE, "a.txt"), id="link within"),
     pytest.param(special("tree/link", tarfile.SYMTYPE, "../../out"), id="link without"),
