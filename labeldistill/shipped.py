@@ -9,7 +9,6 @@ __all__ = ['sets', 'set_line', 'card_text', 'Verification', 'find_cards', 'verif
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import hypot, isfinite, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import warn
@@ -82,29 +81,32 @@ class Verification(NamedTuple):
     test: Evaluation
 
     @property
-    def errors(self) -> float:
-        "Difference of the means, in standard errors of the difference."
-        claim, n = self.claim, len(self.test.accuracies)
-        error = hypot(claim["std"] / sqrt(claim["n"]), self.test.accuracy_std / sqrt(n))
-        gap = self.test.accuracy_mean - claim["mean"]
-        return gap / error if error else 0.0 if not gap else float("inf")
+    def p_value(self) -> float:
+        "How often students of equal labels, whose deviation is one and the same, differ by as much (Student's t-test)."
+        from scipy.stats import ttest_ind_from_stats  # takes a second to import
+
+        theirs, test = [self.claim[part] for part in ("mean", "std", "n")], self.test
+        if not (self.claim["std"] or test.accuracy_std):
+            return float(self.claim["mean"] == test.accuracy_mean)
+        ours = test.accuracy_mean, test.accuracy_std, len(test.accuracies)
+        return float(ttest_ind_from_stats(*theirs, *ours).pvalue)
 
     @property
     def holds(self) -> bool:
-        "Whether the means differ by at most three standard errors."
-        return abs(self.errors) <= 3
+        "Whether chance brings such a difference more often than in one of 370 tests, as three standard deviations."
+        return self.p_value >= 0.0027
 
     def __str__(self) -> str:
         verdict = "holds" if self.holds else "does NOT hold"
         measured = {"mean": self.test.accuracy_mean, "std": self.test.accuracy_std}
         numbers = f"claim {_accuracy(self.claim)} (n = {self.claim['n']}), measured {_accuracy(measured)}"
         facts = f"{numbers} (n = {len(self.test.accuracies)})"
-        return f"{self.name:26} {facts}, {self.errors:+.1f} standard errors: {verdict}"
+        return f"{self.name:26} {facts}, p = {self.p_value:.2g}: {verdict}"
 
     def as_dict(self) -> dict[str, Any]:
         "For JSON."
         found = {"name": self.name, "claim": self.claim, "measured": self.test.as_dict()}
-        return found | {"standard_errors": self.errors if isfinite(self.errors) else None, "holds": self.holds}
+        return found | {"p_value": self.p_value, "holds": self.holds}
 
 # %% ../nbs/core/08_shipped.ipynb #5e2babc3
 def find_cards(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from labeldistill import evaluate, load_distilled, show
 from labeldistill.artifact import SHIPPED, labels_file
@@ -132,19 +134,29 @@ def test_a_card_reads_as_text(cards):
         assert f"{card['test']['mean']:.1f} ± {card['test']['std']:.1f} %" in text
 
 
-def tested(*accuracies):
+def an_evaluation(*accuracies):
     return Evaluation(accuracies, accuracies, 10, "linear", "lenet", "adam", 1)
 
 
-def test_a_claim_holds_within_three_standard_errors_of_the_difference():
-    claim = {"mean": 80.0, "std": 2.0, "n": 16}  # standard error 0.5
-    test = tested(78.0, 78.0, 76.0, 76.0)  # mean 77, standard error 1 / sqrt(3)
+def test_a_claim_holds_unless_chance_hardly_brings_such_a_difference():
+    claim = {"mean": 80.0, "std": 2.0, "n": 16}
+    test = an_evaluation(78.0, 78.0, 76.0, 76.0)  # mean 77, variance 4 / 3
+    pooled = (15 * 2.0**2 + 3 * 4 / 3) / 18
     found = Verification("some", claim, test)
-    assert found.errors == pytest.approx(-3 / (0.25 + 1 / 3) ** 0.5) and not found.holds
-    assert Verification("some", claim | {"mean": 79.0}, test).holds
-    assert Verification("some", claim | {"std": 0.0}, tested(80.0, 80.0)).holds
-    sure = Verification("some", claim | {"std": 0.0}, tested(79.0, 79.0))
-    assert not sure.holds and json.loads(json.dumps(sure.as_dict(), allow_nan=False))["standard_errors"] is None
+    assert found.p_value == pytest.approx(2 * stats.t.sf(3 / (pooled * (1 / 16 + 1 / 4)) ** 0.5, 18)) and found.holds
+    assert not Verification("some", claim | {"mean": 82.0}, test).holds
+    assert Verification("some", claim | {"std": 0.0}, an_evaluation(80.0, 80.0)).holds
+    sure = Verification("some", claim | {"std": 0.0}, an_evaluation(79.0, 79.0))
+    assert not sure.holds and json.loads(json.dumps(sure.as_dict(), allow_nan=False))["p_value"] == 0
+
+
+@pytest.mark.parametrize("models", [2, 5, 20])
+def test_a_true_claim_is_hardly_ever_doubted(models):
+    rng, doubted = np.random.default_rng(0), 0
+    for theirs, ours in zip(rng.normal(80, 2, (1000, 20)), rng.normal(80, 2, (1000, models)), strict=True):
+        claim = {"mean": theirs.mean(), "std": theirs.std(ddof=1), "n": 20}
+        doubted += not Verification("some", claim, an_evaluation(*ours)).holds
+    assert doubted <= 10
 
 
 def test_verify_trains_other_students_than_the_claim(cards):
