@@ -38,6 +38,8 @@ class Functional:
         self.frozen = {name: x.detach().to(device) for name, x in module.named_parameters() if not x.requires_grad}
         self.buffers = {name: tensor.to(device, copy=True) for name, tensor in module.named_buffers()}
         self.dtype = torch.bfloat16 if precision == "bf16" else None  # None: that of the parameters
+        norms = [name for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        self.exact = tuple(f"{name}." if name else "" for name in norms)  # their running statistics change by too little for bf16
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         "Views of the flat vector in the shapes of the parameters."
@@ -53,11 +55,15 @@ class Functional:
         "The tensor in the precision of the computation; whole numbers unchanged."
         return x.to(self.dtype) if self.dtype and x.is_floating_point() else x
 
+    def cast_all(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        "The same of all parameters or buffers but those of batch normalization."
+        return {name: x if name.startswith(self.exact) else self.cast(x) for name, x in tensors.items()}
+
     def with_buffers(self, theta: Tensor, buffers: dict[str, Tensor], images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         "The module's output for images (b, c, h, w) at `theta` (P,), and the buffers after it."
-        after = {name: self.cast(tensor).clone() for name, tensor in buffers.items()}
-        constants = {name: self.cast(tensor) for name, tensor in self.frozen.items()}
-        output = functional_call(self.module, self.unflatten(self.cast(theta)) | constants | after, (self.cast(images),))
+        after = {name: tensor.clone() for name, tensor in self.cast_all(buffers).items()}
+        weights = self.unflatten(self.cast(theta)) | {n: x for n, x in self.unflatten(theta).items() if n.startswith(self.exact)}
+        output = functional_call(self.module, weights | self.cast_all(self.frozen) | after, (self.cast(images),))
         return output.to(theta.dtype), {name: tensor.to(buffers[name].dtype) for name, tensor in after.items()}
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:

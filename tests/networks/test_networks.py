@@ -244,6 +244,17 @@ def test_second_order_gradient_equals_double_backward(name, alpha=0.01):
     assert (closed - expected).norm() < 1e-12 * expected.norm()
 
 
+def test_running_statistics_are_as_exact_in_bfloat16():
+    batches, found = 1.3 + 0.7 * torch.randn(200, 64, 3, generator=torch.Generator().manual_seed(0)), {}
+    for precision in ("fp32", "bf16"):
+        function = Functional(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), precision=precision)
+        buffers = function.buffers
+        for batch in batches:
+            _, buffers = function.with_buffers(flat_parameters(function.module), buffers, batch)
+        found[precision] = buffers
+    torch.testing.assert_close(found["bf16"], found["fp32"], rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_ridge_gradient_equals_backward(name):
     network = small(name)
