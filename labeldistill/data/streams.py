@@ -31,8 +31,15 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 def random_layers(seed: int, *purpose: str | int) -> Iterator[None]:
     "A block in which the global generators, the current GPU's included, follow the stream for one `purpose`."
     own, gpu = stream(seed, "layers", *purpose), [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     with torch.random.fork_rng(devices=gpu):
         torch.default_generator.manual_seed(own)
         if gpu:
             torch.cuda.manual_seed(own)
-        yield
+        if apple is not None:
+            torch.mps.manual_seed(own)
+        try:
+            yield
+        finally:
+            if apple is not None:
+                torch.mps.set_rng_state(apple)

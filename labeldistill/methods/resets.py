@@ -77,7 +77,8 @@ def training_steps(state: MonitorState) -> int:
     "T_i: how many steps a network should train on the labels as they are now."
     if not state.count:
         return int(state.steps)
-    return int(state.records[-min(int(state.count), _KEPT_RECORDS) :].double().mean())
+    records = state.records[-min(int(state.count), _KEPT_RECORDS) :].tolist()
+    return int(sum(records) / len(records))
 
 # %% ../../nbs/methods/03_resets.ipynb #a195c0f3
 def training_steps_then(
