@@ -165,7 +165,8 @@ def compare(setting: Setting, options: argparse.Namespace) -> Iterator[dict]:
         begin = lambda times, *form: processes.enter_context(own_process(options.threads, repeated, times, *form))  # noqa: E731
         functions = {"naive": begin(options.turn, naive_iteration, setting)}
         functions |= {name: begin(options.turn, iteration, which) for name, which in own.items()}
-        functions |= {f"product {precision}": begin(20, products, precision) for precision in ("fp32", "bf16")}
+        precisions = {"fp32", *(which.computation.precision for which in own.values())}  # some machines take a minute for bf16
+        functions |= {f"product {precision}": begin(20, products, precision) for precision in sorted(precisions)}
         times = alternate(functions, options.rounds)
     count, plain = operations(setting), times["naive"]
     for name in ("naive", *own):
