@@ -49,6 +49,9 @@ def _check_run(task: Task, method: Method, student: Student, seed: Any, checkpoi
     for name, value in chosen.items() if method.learns_images else ():
         if value is not None:
             raise InputError(f"--{name.replace('_', '-')}: only where labels are learned for base examples (--learn labels)")
+    for part in (method, vars(method).get("init")):
+        if student.augment == "auto" and getattr(part, "views", None):
+            raise InputError(f"--expert-views {part.views}: of images that students may not see; expected --augment shift")
     for name in RUN_FILES if checkpoint else ():
         open_checkpoint(RunContext(Path(checkpoint), resume), {}, name)  # refused where there is one and it is not to be resumed
     return check_number("--seed", seed, int, **SEEDS)
@@ -178,7 +181,7 @@ def as_artifact(
         facts["curve"] = thin_curve(progress.curve)
         if (done := len(progress.curve)) < task.schedule.iterations:
             facts["settings"]["interrupted at iteration"] = done
-    if progress is not None and not data.rates:  # with learned step sizes each iteration has its own network
+    if progress is not None and len(progress.resets) < len(progress.curve):  # some methods have a network for each iteration
         facts["resets"] = tuple(progress.resets.tolist())
     if distiller.resets and distiller.resets.fixed:
         facts["fixed_init"] = network_seed(seed)

@@ -13,7 +13,6 @@ __all__ = ['app', 'LabelsFile', 'Seed', 'Models', 'Quiet', 'Json', 'DataRoot', '
 # %% ../nbs/core/07_cli.ipynb #1f01c1fa
 import json
 import os
-import re
 import signal
 import sys
 import warnings
@@ -306,10 +305,9 @@ class Methods(TyperGroup):
             raise
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        first, old = next(iter(args), ""), re.search(r"--method[ =](\S+)", " ".join(args))
+        first = next(iter(args), "")
         if not ctx.resilient_parsing and first not in ctx.help_option_names and (not first or first.startswith("-")):
-            what = f"--method {old[1]}: since 0.2 methods are subcommands" if old else "distill: expected a method"
-            raise InputError(f"{what}: labeldistill distill {old[1] if old else 'ridge'} --target ...")
+            raise InputError("distill: expected a method: labeldistill distill ridge --target ...")
         return super().parse_args(ctx, args)
 
 # %% ../nbs/core/07_cli.ipynb #b8a92f57
@@ -469,7 +467,7 @@ class Execution(Settings):
     profile: str | None = setting(None, "Snakemake's profile: slurm, or a folder; default: this machine")
     time_out: float | None = setting(None, "hours that a run may take; default: by scale", above=0)
     hours: float | None = setting(None, "hours to fill with runs, the most important first; then pack them", above=0)
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1")
 
 # %% ../nbs/core/07_cli.ipynb #cfff6e91
 @app.command("reproduce")

@@ -8,7 +8,7 @@ from labeldistill import InputError
 from labeldistill.reproduce.compare import by_source, compare, picked, pooled
 from labeldistill.reproduce.exhibits import exhibit_runs
 from labeldistill.reproduce.records import read_record
-from labeldistill.reproduce.render import NOT_RUN, Entry, Table, as_text, execute, read_pages, write_notebook, write_verdicts
+from labeldistill.reproduce.render import NOT_RUN, Entry, Table, as_text, execute_page, read_pages, write_notebook, write_verdicts
 from labeldistill.reproduce.runs import Done, finished
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- results: end -->"
@@ -62,7 +62,7 @@ def renew(root: Path) -> None:  # root: of the repository
     "Execute the pages in place; renew verdicts.csv and the table on the home page."
     source, results = root / "nbs" / "results", root / "papermill_runs" / "results"
     for name, notebook in read_pages(source).items():
-        write_notebook(source / f"{name}.ipynb", execute(notebook, source))
+        write_notebook(source / f"{name}.ipynb", execute_page(notebook, source))
     write_verdicts(results.parent / "verdicts.csv", compare(results, "paper"), results)
     renew_home(root / "nbs" / "index.ipynb", results)
 

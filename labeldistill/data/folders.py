@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .datasets import Dataset
-from .images import image_pixels, open_image, stack, tell
+from .images import image_pixels, open_image, stack, tell_remarks
 from ..utils import InputError, first_line
 
 # %% ../../nbs/data/04_folders.ipynb #6e82b321
@@ -121,5 +121,5 @@ def read_folder(
             yield pixels, label
 
     dataset = stack(str(path), examples(), len(files), image_size)
-    tell(str(path), remarks)
+    tell_remarks(str(path), remarks)
     return replace(dataset, classes=tuple(folder.name for folder in folders), raw=digest.hexdigest())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['to_nchw', 'resize', 'luma', 'convert_channels', 'open_image', 'image_pixels', 'StoredArray', 'from_arrays', 'stack',
-           'tell', 'open_npz', 'read_npz', 'read_memory']
+           'tell_remarks', 'open_npz', 'read_npz', 'read_memory']
 
 # %% ../../nbs/data/03_images.ipynb #fadd258a
 import math
@@ -240,7 +240,7 @@ def stack(
     return _number_classes(name, images.numpy(), np.array(labels))
 
 # %% ../../nbs/data/03_images.ipynb #7f5d5dc9
-def tell(
+def tell_remarks(
     name: str,  # name of the data set
     remarks: Counter[str],
 ) -> None:
@@ -265,7 +265,7 @@ def _read_items(name: str, items: data.Dataset, image_size: int | None) -> Datas
     remarks, classes = Counter(), getattr(items, "classes", None)
     examples = (_read_item(items[i], f"'{name}': item {i}", remarks) for i in range(len(items)))
     dataset = stack(name, examples, len(items), image_size)
-    tell(name, remarks)
+    tell_remarks(name, remarks)
     return replace(dataset, classes=tuple(map(str, classes))) if isinstance(classes, tuple | list) else dataset
 
 # %% ../../nbs/data/03_images.ipynb #53148b65
@@ -298,7 +298,7 @@ def read_npz(path: Path) -> Dataset:
             expected = "'images' and 'labels', or 'train_x', 'train_y', 'test_x' and 'test_y'"
             raise InputError(f"'{path}' holds {sorted(arrays)}; expected {expected}")
         dataset = from_arrays(str(path), *[(x, arrays[x], y, np.asarray(arrays[y])) for x, y in names])
-    tell(str(path), Counter({"a test image that is a copy of a training image": dataset.test_copies}))
+    tell_remarks(str(path), Counter({"a test image that is a copy of a training image": dataset.test_copies}))
     return dataset
 
 # %% ../../nbs/data/03_images.ipynb #9b4bce87

@@ -83,8 +83,6 @@ def saved_description(
         return {}
     with reading(path) as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != _FORMAT and "settings" in metadata:
-            raise InputError(f"'{path}' is a checkpoint of labeldistill 0.1, which cannot be resumed: choose another folder")
         return dict(json.loads(metadata["run"]).items())
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #9bcda5bb

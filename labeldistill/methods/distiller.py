@@ -93,7 +93,7 @@ def replay_rng(device: torch.device, random: bool) -> Iterator[Callable]:  # ran
     if not random:
         yield nullcontext
         return
-    rng = torch.cuda if device.type == "cuda" else torch
+    rng = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type, torch)
     before = rng.get_rng_state()
 
     @contextmanager
@@ -152,10 +152,7 @@ class Distiller:
         return TrainingSet(self.task.base_images, params.to(self.task.device), self.task.inner_batch)
 
 # %% ../../nbs/methods/08_distiller.ipynb #8d41eed0
-_OWN = (
-    *("learns", "head", "student_optimizer", "loss", "losses", "inner_steps", "step", "optimizer", "resets"),
-    *("init_params", "init_state", "training_set"),
-)
+_OWN = {name for name in dir(Distiller) if not name.startswith("_")} - {"student"} | {"init_state"}
 
 
 def as_distiller(

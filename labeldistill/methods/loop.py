@@ -211,7 +211,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, progress: Progress | None, labels: Any = None):  # None: a method without an outer loop
         super().__init__(f"iteration {len(progress.curve)}" if progress else "labels are made")
-        self.progress, self.labels = progress, labels  # after the last epoch that was completed
+        self.progress, self.labels = progress, labels  # its curve and best labels are of whole epochs
 
 
 def tell(callback: Callable[[Event], Any] | None, event: Event, progress: Progress | None = None, labels: Any = None) -> None:

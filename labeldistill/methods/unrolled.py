@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROBABILITIES', 'OUTER_SCALE', 'LABEL_LR', 'FINE_LABEL_LR', 'to_logits', 'check_whole', 'LabelSpace', 'real_numbers',
-           'default_label_lr', 'SpaceDistiller', 'label_gradient', 'RolloutDistiller', 'max_steps', 'StudentProgress',
-           'resolve_space', 'UnrolledLabels']
+           'default_label_lr', 'SpaceDistiller', 'window_label_gradient', 'RolloutDistiller', 'max_steps',
+           'StudentProgress', 'resolve_space', 'UnrolledLabels']
 
 # %% ../../nbs/methods/14_unrolled.ipynb #ce2e4ddd
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def to_logits(
 
 # %% ../../nbs/methods/14_unrolled.ipynb #dd4e8491
 def check_whole(
-    init: Any,  # a name of `INITS`, an `Expert`, or labels (N, C)
+    init: Any,  # a name of `LABEL_INITS`, an `Expert`, or labels (N, C)
     classes: int,  # C
 ) -> None:
     "Raises `InputError` for labels at the start of which only some probabilities are kept."
@@ -72,7 +72,7 @@ LABEL_LR, FINE_LABEL_LR = 0.05, 0.01  # for labels that begin uniform, and for t
 
 
 def default_label_lr(
-    init: Any,  # a name of `INITS`, an `Expert`, or labels (N, C)
+    init: Any,  # a name of `LABEL_INITS`, an `Expert`, or labels (N, C)
 ) -> float:
     "The learning rate of labels, by how they begin."
     uniform = bool((init.amax(1) == init.amin(1)).all()) if isinstance(init, Tensor) else init == "uniform"
@@ -103,7 +103,7 @@ class SpaceDistiller(Distiller):
         return super().training_set(self.space.labels(params))
 
 # %% ../../nbs/methods/14_unrolled.ipynb #a0be8b65
-def label_gradient(
+def window_label_gradient(
     unroll: Unroll,
     trajectory: Trajectory,
     direction: Tensor,  # (P,) gradient of the loss at the end
@@ -141,7 +141,7 @@ class RolloutDistiller(SpaceDistiller):
         minibatches = Minibatch(batch.images, labels[batch.rows], self.step_sizes(aux.steps))
         trajectory = rollout(self.unroll, theta, minibatches, memory, aux.steps)
         direction, metrics = self.judge(trajectory.tested, state.train_state, batch)
-        gradient = label_gradient(self.unroll, trajectory, direction, batch.rows, len(labels))
+        gradient = window_label_gradient(self.unroll, trajectory, direction, batch.rows, len(labels))
         params, opt_state = update(gradient, state.opt_state, state.params)
         aux = aux._replace(steps=aux.steps + self.inner_steps)
         return State(params, opt_state, TrainState(trajectory.theta, trajectory.memory, aux), state.resets), metrics

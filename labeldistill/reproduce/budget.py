@@ -17,7 +17,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..api import distill, prepare
-from ..config import Compute, Expert, Method, Schedule, Student, Task, TrajectoryMatching, method_from_json, setting
+from labeldistill.config import (
+    Compute,
+    Expert,
+    LabelSolve,
+    Method,
+    Schedule,
+    Student,
+    Task,
+    TrajectoryMatching,
+    method_from_json,
+    setting,
+    to_json,
+)
 from ..methods.distiller import Distiller
 from ..methods.expert_selection import TRIALS, stopping_points, temperatures, trial_steps
 from ..methods.loop import epoch_indices, epochs_between_validations, make_batch, start, validation_cost
@@ -80,7 +92,7 @@ from ..artifact import DistilledDataset
 from ..methods.experts import entropy
 from ..methods.resets import EarlyStopping, training_steps_then
 from .experiments import Experiment, Spec, Workspace
-from .studies import AUGMENTATIONS, Lesson, Protocol, load_for, train_and_test
+from .studies import STUDY_AUGMENTATIONS, Lesson, Protocol, load_for, train_and_test
 from ..task import target_classes
 from ..training.evaluation import FINAL_CURVES, candidate_steps
 from ..training.search import CANDIDATES, EXPERT_BATCH, EXPERT_STOPS, EXPERTS, REAL, ROUND, search_steps
@@ -165,13 +177,17 @@ def cost_of(task: LoadedTask, distiller: Distiller, method: Method) -> Cost:
 def check_comparison(spec: Spec) -> None:
     "Raises `InputError` for what a comparison cannot have."
     ((name, options),) = spec["method"].items()
+    method = method_from_json(spec["method"])
     if name == "dd" or options.get("learn", "labels") != "labels":
         raise InputError(f"method '{name}': expected one that learns nothing but labels")
+    for part in (method, getattr(method, "init", None)):
+        if isinstance(part, LabelSolve) or (isinstance(part, Expert) and (part.views or part.choice == "joint")):
+            raise InputError(f"{to_json(part)}: what it costs is not counted; expected another method or start")
     if not spec["budget"] > 0:
         raise InputError(f"--budget {spec['budget']}: must be above 0")
     for augmentation in spec["augmentations"]:
-        if augmentation not in AUGMENTATIONS:
-            raise InputError(f"augmentation '{augmentation}': expected {', '.join(AUGMENTATIONS)}")
+        if augmentation not in STUDY_AUGMENTATIONS:
+            raise InputError(f"augmentation '{augmentation}': expected {', '.join(STUDY_AUGMENTATIONS)}")
 
 # %% ../../nbs/reproduce/04_budget.ipynb #2f1f574c
 def search_cost(task: LoadedTask) -> float:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Spec', 'LEARNING', 'DISTILL', 'BASELINE', 'SENSITIVITY', 'GRADIENT_VARIANCE', 'TIMING', 'PAPER_EXPERIMENTS',
-           'Workspace', 'Experiment', 'distill_arguments', 'summary', 'describe_evaluation', 'learn', 'test_labels',
-           'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity', 'run_gradient_variance',
-           'extrapolate', 'run_timing']
+           'Workspace', 'Experiment', 'distill_arguments', 'summary', 'describe_evaluation', 'learn_as_asked',
+           'test_labels', 'run_distill', 'run_baseline', 'needed_labels', 'run_transfer', 'run_sensitivity',
+           'run_gradient_variance', 'extrapolate', 'run_timing']
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #9920cc6e
 import math
@@ -77,7 +77,7 @@ def describe_evaluation(tested: Evaluation) -> dict[str, Any]:
     }
 
 # %% ../../nbs/reproduce/01_experiments.ipynb #d8ecc019
-def learn(
+def learn_as_asked(
     spec: Spec,
     workspace: Workspace,
     **options: Any,  # more for `distill`, or others
@@ -107,7 +107,7 @@ DISTILL = LEARNING | {"test": TestSettings}
 
 def run_distill(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Learn labels, from the checkpoint if there is one, save them beside the record to be, and test them."
-    labels = learn(spec, workspace, checkpoint=workspace.folder / "checkpoint", resume=True)
+    labels = learn_as_asked(spec, workspace, checkpoint=workspace.folder / "checkpoint", resume=True)
     labels.save(workspace.folder / "labels.safetensors")
     facts = {"validation_accuracy": labels.validation_accuracy, "resets": len(labels.resets), "settings": labels.settings}
     return {**describe_evaluation(test_labels(labels, spec, workspace)), **facts}
@@ -152,7 +152,7 @@ GRADIENT_VARIANCE = LEARNING | {"compute": Compute(precision="fp32"), "draws": 2
 def run_gradient_variance(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     "Variance of the label gradient along one distillation, absolute and relative to the signal; None where it is infinite."
     task, distiller = prepare(**distill_arguments(spec, workspace.device))
-    if distiller.step is None or distiller.learns != "labels":
+    if distiller.step is None or distiller.learns != "labels" or distiller.learns_rates:
         raise InputError(f"method '{next(iter(spec['method']))}': has no label gradient; expected one that learns labels")
     points = gradient_variance(task, distiller, spec["seed"], spec["draws"], spec["every"], workspace.progress)
     iteration, absolute, relative = ([x if math.isfinite(x) else None for x in column] for column in points.T.tolist())
@@ -185,7 +185,7 @@ def run_timing(spec: Spec, workspace: Workspace) -> dict[str, Any]:
     def act(count: int) -> float:
         short = Schedule(epochs=count, outer_batch=whole.outer_batch, validate_every=every)
         began = time.perf_counter()
-        learn(spec, workspace, schedule=short, compute=compute)
+        learn_as_asked(spec, workspace, schedule=short, compute=compute)
         return time.perf_counter() - began
 
     act(stretch)  # warms up

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMPORTANCE', 'Times', 'STATES', 'by_importance', 'likeness', 'extent', 'read_times', 'expected_seconds', 'committed',
            'calibrate', 'Row', 'find_state', 'make_plan', 'show_plan', 'next_batch', 'find_missing_data', 'Evening',
-           'fill', 'reproduce_within']
+           'fill_hours', 'reproduce_within']
 
 # %% ../../nbs/reproduce/16_plan.ipynb #2334d390
 import subprocess
@@ -28,7 +28,7 @@ from ..config import check_number
 from ..data.catalog import KNOWN, find_root, load, on_disk
 from .archive import check_crates, write_archive
 from .executor import ExecutorConfig, Outcome, Summary, job_of, run_inline, settle
-from .exhibits import EXHIBITS, all_runs, cells, check_exhibit
+from .exhibits import EXHIBITS, all_runs, cells, check_exhibit, with_data_at_hand
 from .experiments import Workspace, run_timing
 from .records import read_record, run_identity, write_json
 from .render import number_of, plan_file, write_report
@@ -143,7 +143,7 @@ def make_plan(
     left, rows = seconds * workers, []
     for name in names:
         before, spent = set(states).difference(failed), 0.0
-        own = [run for run in all_runs([name], scale) if run not in before]
+        own = [run for run in dict.fromkeys(map(with_data_at_hand, all_runs([name], scale))) if run not in before]
         for run in own:
             if finished_record(run, results):
                 states[run] = "done"
@@ -152,7 +152,7 @@ def make_plan(
                 states[run] = find_state([states[need] for need in dependencies(run)], cost, min(seconds, left - spent))
                 spent += (cost or 0.0) if states[run] == "fits" else 0.0
         left -= spent
-        numbers = Counter(states[cell.run] for cell in cells(name, scale) if cell.run)
+        numbers = Counter(states[with_data_at_hand(cell.run)] for cell in cells(name, scale) if cell.run)
         rows.append(Row(name, {run: states[run] for run in own}, numbers, spent / workers))
     return rows
 
@@ -246,7 +246,7 @@ class Evening:
             self.reporter = subprocess.Popen([*command, "--results", str(self.config.results)], **quiet)
 
 # %% ../../nbs/reproduce/16_plan.ipynb #e452b16c
-def fill(evening: Evening, seconds: float, progress: bool = True) -> None:  # seconds: until time is up
+def fill_hours(evening: Evening, seconds: float, progress: bool = True) -> None:  # seconds: until time is up
     "Do what fits, and then what is of unknown time, until time is up or nothing is left."
     ends, stop, config = time.monotonic() + seconds, Event(), evening.config
     timer = Timer(seconds, stop.set)
@@ -283,12 +283,13 @@ def reproduce_within(
     root, results = Path(evening.config.root), Path(evening.config.results)
     if not dry_run:
         check_crates()
-        missing = find_missing_data(run for run in all_runs(evening.names, scale) if not finished_record(run, results))
+        todo = dict.fromkeys(map(with_data_at_hand, all_runs(evening.names, scale)))
+        missing = find_missing_data(run for run in todo if not finished_record(run, results))
         evening.outcomes |= {run: Outcome(run, "failed", why) for run, why in missing.items()}
     print(show_plan(evening.plan(3600 * hours), hours, vars(evening).get("slower")), flush=True)
     if not dry_run:
         try:
-            fill(evening, 3600 * hours, progress)
+            fill_hours(evening, 3600 * hours, progress)
         finally:
             _ = evening.reporter and evening.reporter.wait()  # it writes into the folder of the report
         out, counts = write_report(root, scale, None, results)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOT_RUN', 'DECIMALS', 'SUBSTITUTE', 'WARNINGS', 'NOT_KEPT', 'PAGES', 'WIDGET', 'TEMPLATES', 'Entry', 'Table',
            'as_text', 'as_entry', 'paper_table', 'draw_panel', 'check_on_disk', 'number_of', 'plan_file', 'read_plan',
-           'with_pending', 'Page', 'exhibits_on', 'title_of', 'read_pages', 'copied', 'execute', 'write_notebook',
+           'with_pending', 'Page', 'exhibits_on', 'title_of', 'read_pages', 'copied', 'execute_page', 'write_notebook',
            'as_html', 'write_verdicts', 'write_html', 'report_name', 'write_report']
 
 # %% ../../nbs/reproduce/11_render.ipynb #04ba30bc
@@ -274,7 +274,7 @@ def copied(
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(
+def execute_page(
     notebook: NotebookNode,
     folder: Path,  # where it is executed
     parameters: Mapping[str, Any] | None = None,  # None: those in the notebook
@@ -381,7 +381,7 @@ def write_report(
     parameters, done = {"results": str(results), "scale": scale, "images": True} | (setting.part if setting else {}), {}
     for name, notebook in read_pages(source, setting).items():
         copy = copied(notebook, source, out, claims=scale == "paper" and setting is None)
-        done[name] = execute(copy, out, parameters)
+        done[name] = execute_page(copy, out, parameters)
         write_notebook(out / f"{name}.ipynb", done[name])
     findings = write_html(out, done, results, scale, setting)
     if findings:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGITS', 'MNIST', 'KMNIST', 'KMNIST10K', 'FASHION', 'CIFAR', 'MNIST_CONVNET', 'BUDGET', 'WAYS', 'SOURCES',
-           'KINDS_OF_LABELS', 'COUNTS', 'SETS', 'SHIFTED', 'LABEL_LRS', 'LEVERS', 'OTHER_STUDENTS', 'LONGEST', 'POOL',
+           'KINDS_OF_LABELS', 'COUNTS', 'DRAWS', 'SHIFTED', 'LABEL_LRS', 'LEVERS', 'OTHER_STUDENTS', 'LONGEST', 'POOL',
            'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'PER_CLASS',
            'Setting', 'head_to_head', 'label_steps', 'levers', 'transfers', 'early', 'pool', 'asked', 'students',
            'following', 'tradeoffs', 'hard_and_soft', 'learned_and_asked', 'edit_expert', 'study_at_smoke']
@@ -65,14 +65,14 @@ KINDS_OF_LABELS = tuple(way for way in WAYS if way not in ("LD", "LD RR"))
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #41beb1ee
 COUNTS = (1, 10, 5, 50)  # base examples of each class, in the order in which they are run
-SETS = (1234, 0, 465)  # seeds of base sets, and of all that is made for them
+DRAWS = (1234, 0, 465)  # seeds of base sets, and of all that is made for them
 SHIFTED = (1, 10)  # counts also tested with students that see shifted images
 
 
 def head_to_head(at: Setting, ways: Iterable[str] = SOURCES, counts: Iterable[int] = COUNTS) -> Parts:
     "The cells of a comparison of label sources, by way, number of images N and base set."
     cells: Parts = {}
-    for seed, count, way in product(SETS, counts, ways):
+    for seed, count, way in product(DRAWS, counts, ways):
         given = {"kind": "head_to_head", "budget": BUDGET, "base_examples": count * at.classes, "seed": seed}
         shifted = {"augmentations": ["none", "move"]} if count in SHIFTED else {}
         cells[way, count * at.classes, seed] = at.part | WAYS[way] | given | shifted
@@ -85,12 +85,12 @@ LABEL_LRS = {"Unrolled": (0.02, LABEL_LR, 0.1), "Unrolled from expert": (0.005, 
 def label_steps(at: Setting) -> Parts:
     "Labels learned with several learning rates, by way, number of images N and learning rate."
     cells, compared = {}, head_to_head(at, LABEL_LRS)
-    given = at.part | {"kind": "head_to_head", "budget": BUDGET, "seed": SETS[0], "students": 1}
+    given = at.part | {"kind": "head_to_head", "budget": BUDGET, "seed": DRAWS[0], "students": 1}
     for way, rates in LABEL_LRS.items():
         for n, lr in product((at.classes, 10 * at.classes, 50 * at.classes), rates):
             method = {"unrolled": WAYS[way]["method"]["unrolled"] | {"label_lr": lr}}
             usual = lr == (LABEL_LR if way == "Unrolled" else FINE_LABEL_LR)
-            cells[way, n, lr] = compared[way, n, SETS[0]] if usual else given | {"method": method, "base_examples": n}
+            cells[way, n, lr] = compared[way, n, DRAWS[0]] if usual else given | {"method": method, "base_examples": n}
     return cells
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #5b5a55e3
@@ -121,7 +121,7 @@ def levers(at: Setting) -> Parts:
     given = at.part | {"kind": "distill", "test_models": 5}
     return {
         (name, count * at.classes, seed): given | part | {"base_examples": count * at.classes, "seed": seed}
-        for seed, count, (name, part) in product(SETS, COUNTS, LEVERS.items())
+        for seed, count, (name, part) in product(DRAWS, COUNTS, LEVERS.items())
     }
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #ad5f90c0
@@ -134,7 +134,7 @@ def transfers(at: Setting) -> Parts:
     made = levers(at)
     return {
         (f"{network}, {optimizer}", key[1], key[2]): made[key] | student
-        for key in ((name, count * at.classes, SETS[0]) for count, name in _TESTED.items())
+        for key in ((name, count * at.classes, DRAWS[0]) for count, name in _TESTED.items())
         for network, optimizer in OTHER_STUDENTS
         for student in [{"kind": "transfer", "test_network": network, "test_optimizer": optimizer}]
     }
@@ -219,7 +219,7 @@ def hard_and_soft(at: Setting) -> Parts:
 def learned_and_asked(at: Setting) -> Parts:
     "Three ways to learn labels of the first base set, and what experts say about the same images."
     cells, images = head_to_head(at), 10 * at.classes
-    return asked(at) | {(way, images, SETS[0]): cells[way, images, SETS[0]] for way in ("LD", "LD RR", "Unrolled")}
+    return asked(at) | {(way, images, DRAWS[0]): cells[way, images, DRAWS[0]] for way in ("LD", "LD RR", "Unrolled")}
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #809d2f65
 def edit_expert(part: Part, **options: Any) -> Part:

@@ -918,6 +918,9 @@ def test_what_does_not_fit_is_refused_before_experts_train(bars, monkeypatch):
         distill(Task(bars, 6), Unrolled(window=20, init=Expert(iterations=5)), student=student, **CPU)
     with pytest.raises(InputError, match="--augment auto: tries labels that a method begins with"):
         distill(Task(bars, 6), Ridge(), student=Student(augment="auto"), **CPU)
+    for method in (Expert(iterations=5, views=2), Unrolled(init=Expert(iterations=5, views=2))):
+        with pytest.raises(InputError, match="--expert-views 2: of images that students may not see; expected --augment shift"):
+            distill(Task(bars, 6), method, student=Student(augment="auto"), **CPU)
     with pytest.raises(InputError, match="--checkpoint 5: expected a folder"):
         distill(Task(bars, 6), Auto(), student=Student(augment="auto"), checkpoint=5, **CPU)
 

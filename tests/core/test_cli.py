@@ -387,14 +387,21 @@ def reproduction():
     return pytest.importorskip("labeldistill.reproduce.render", exc_type=ImportError)
 
 
-def test_studies_of_any_data_and_network(command, bars_npz, tmp_path, snapshot, reproduction):
-    where = ["--target", bars_npz, "--network", "user_networks:plain", "--image-size", 10, "--results", tmp_path]
-    done = command("reproduce", "all", "--dry-run", *where)
-    assert done.status == 0 and "head-to-head-" in done.out and not any(tmp_path.iterdir())
-    done = command("report", "--scale", "smoke", "--json", *where)
+OWN_STUDIES = ["--network", "user_networks:plain", "--image-size", 10]
+
+
+@pytest.mark.slow
+def test_a_report_on_any_data_and_network(command, bars_npz, tmp_path, reproduction):
+    done = command("report", "--scale", "smoke", "--json", "--target", bars_npz, *OWN_STUDIES, "--results", tmp_path)
     (folder,) = (tmp_path / "smoke").iterdir()
     assert json.loads(done.out) == {"out": str(folder)} and folder.name.startswith("report-bars-user_networks_plain-")
     assert f"({bars_npz}, user_networks:plain, 10 pixels)" in (folder / "index.html").read_text()
+
+
+def test_studies_of_any_data_and_network(command, bars_npz, tmp_path, snapshot, reproduction):
+    where = ["--target", bars_npz, *OWN_STUDIES, "--results", tmp_path]
+    done = command("reproduce", "all", "--dry-run", *where)
+    assert done.status == 0 and "head-to-head-" in done.out and not any(tmp_path.iterdir())
     before = snapshot(tmp_path)
     check_refused(command("reproduce", "tableA2", *where), "'tableA2' is of other data; with --target expected tableA1")
     check_refused(command("reproduce", "figureA7", *where), "'figureA7' needs 9 classes")

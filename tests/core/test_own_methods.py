@@ -1,13 +1,15 @@
 """Methods of a user's own: what is missing is said in one line, before or instead of wrong labels."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import pytest
 import torch
 
-from labeldistill import Compute, InputError, Method, Schedule, Student, Task, distill, evaluate, load_distilled, setting
-from labeldistill.methods.distiller import Distiller
+from labeldistill import Compute, InputError, Method, Ridge, Schedule, Student, Task, distill, evaluate, load_distilled, setting
+from labeldistill.api import prepare
+from labeldistill.methods.distiller import Distiller, as_distiller
 from labeldistill.methods.optimizers import adam, optimizer
 
 QUIET = {"compute": Compute("cpu"), "progress": False}
@@ -117,3 +119,10 @@ def test_an_object_with_some_functions_is_built_for_the_method_whatever_else_it_
             return torch.eye(10)
 
     assert torch.equal(run(Plain()).labels, torch.eye(10))
+
+
+def test_all_parts_of_such_an_object_count():
+    parts = {"head": "ridge", "loss": "mse", "real_labels": True, "most_steps": 7, "learns_rates": True, "augments": True}
+    task, _ = prepare(Task("digits", 10), Ridge(), compute=Compute("cpu"))
+    built = as_distiller(SimpleNamespace(init_params=uniform, **parts), task)
+    assert {name: getattr(built, name) for name in parts} == parts and built.init_params is uniform

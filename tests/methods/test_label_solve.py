@@ -10,8 +10,8 @@ from helpers import CPU
 from labeldistill import Expert, LabelSolve, Schedule, SecondOrder, Student, Task, Unrolled, distill, evaluate, load_distilled
 from labeldistill.api import prepare
 from labeldistill.config import method_from_json, to_json
-from labeldistill.methods.expert_selection import HIGH_TEMPERATURES, TEMPERATURES, search
-from labeldistill.methods.label_solve import LAMBDAS, SCALES, see_along, solve_labels, solve_points
+from labeldistill.methods.expert_selection import HIGH_TEMPERATURES, TEMPERATURES, search_pairs
+from labeldistill.methods.label_solve import LAMBDAS, RESCALINGS, see_along, solve_labels, solve_points
 from labeldistill.training.training_set import are_probabilities
 from labeldistill.utils import InputError
 
@@ -59,7 +59,7 @@ def test_solved_labels_teach_the_bars(bars, tmp_path, student):
     learned.save(tmp_path / "labels.safetensors")
     read = load_distilled(tmp_path / "labels.safetensors")
     assert are_probabilities(read.labels) != (student is MSE) and torch.equal(read.labels, learned.labels)
-    assert learned.settings["lambda"] in LAMBDAS and learned.settings["label scale"] in SCALES[student is MSE]
+    assert learned.settings["lambda"] in LAMBDAS and learned.settings["label scale"] in RESCALINGS[student is MSE]
     tested = evaluate(read, bars, source=bars, network=user_networks.plain, models=3, compute=CPU, progress=False)
     assert tested.loss == read.student.loss and tested.accuracy_mean > 60
     assert torch.equal(solve(bars, LabelSolve(networks=2), student).labels, learned.labels)
@@ -128,8 +128,8 @@ def test_a_joint_search_ends_where_no_change_of_one_is_better():
         asked.append((first, second))
         return table[first, second].item()
 
-    assert search(score, range(4), range(4)) == (0, 2)
-    assert search(score, range(4), range(4), joint=True) == (3, 1) and len(asked[7:]) == len(set(asked[7:]))
+    assert search_pairs(score, range(4), range(4)) == (0, 2)
+    assert search_pairs(score, range(4), range(4), joint=True) == (3, 1) and len(asked[7:]) == len(set(asked[7:]))
 
 
 def test_several_points_end_with_the_last_iteration():

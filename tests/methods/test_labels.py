@@ -20,7 +20,7 @@ from labeldistill import (
     distill,
     true_labels,
 )
-from labeldistill.methods.labels import INITS, initial_labels, resolve_init
+from labeldistill.methods.labels import LABEL_INITS, initial_labels, resolve_init
 from labeldistill.task import load_task
 from labeldistill.utils import InputError
 
@@ -67,7 +67,7 @@ def test_every_method_that_learns_labels_begins_with_any(bars, starts, method, i
 
 def test_labels_are_of_the_kind_that_is_named(bars):
     task = load_task(Task(bars, 6), 7, "cpu")
-    begun = {name: initial_labels(name, task, 0)[0] for name in INITS}
+    begun = {name: initial_labels(name, task, 0)[0] for name in LABEL_INITS}
     assert torch.equal(begun["one-hot"], torch.eye(3)[task.base.labels])
     torch.testing.assert_close(begun["smoothed"], begun["one-hot"] * 0.9 + 0.1 / 3)
     assert (begun["uniform"] == 1 / 3).all() and begun["random"].min() < 0

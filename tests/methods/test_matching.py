@@ -128,6 +128,7 @@ def quick(target="digits", base=10, iterations=4, outer_batch=256, method=METHOD
 def test_labels_are_those_that_they_always_were():
     method = replace(METHOD, trajectory_iterations=20, segment=1, batch_size=64, student_steps=3)
     learned = quick(method=method)
+    assert learned.resets == (), "each iteration has a student of its own"
     expected = [0.10955, 0.08281, 0.08328, 0.09831, 0.11293, 0.08249, 0.11884, 0.11361, 0.08480, 0.11337]
     assert learned.labels[0].tolist() == pytest.approx(expected, abs=2e-4)
     assert learned.curve[:, 1].tolist() == pytest.approx([0.7097, 0.6940, 0.5766, 1.0002], abs=1e-3)

@@ -457,6 +457,8 @@ def test_gpus_are_called_as_cuda_calls_them(monkeypatch):
     monkeypatch.setattr(executor, "select_device", torch.device)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert executor.gpus("cuda") == ["0", "1"] and executor.gpus("cpu") == []
+    with pytest.raises(InputError, match="--device 'mps': runs are done on a CPU or on GPUs of CUDA"):
+        executor.gpus("mps")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc,5")
     assert executor.gpus("cuda") == ["GPU-abc", "5"] and executor.gpus("cuda:1") == ["5"]
 

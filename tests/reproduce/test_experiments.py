@@ -18,7 +18,7 @@ from labeldistill import Compute, InputError, Ridge, Schedule, Student, Task, di
 from labeldistill.config import METHODS, Auto, Expert, Settings, setting, settings_to_json
 from labeldistill.reproduce import experiments, records, runs
 from labeldistill.reproduce.exhibits import cells
-from labeldistill.reproduce.experiments import Experiment, Workspace, learn, needed_labels, summary
+from labeldistill.reproduce.experiments import Experiment, Workspace, learn_as_asked, needed_labels, summary
 from labeldistill.reproduce.records import TestSettings, read_record, start_record, write_json, write_record
 from labeldistill.reproduce.runs import (
     EXPERIMENTS,
@@ -465,10 +465,10 @@ def test_a_schedule_that_is_not_stated_is_the_methods_own(method, monkeypatch):
     asked = {}
     monkeypatch.setattr(experiments, "distill", lambda **options: asked.update(options))
     run = new_run("distill", "paper", task={"target": "digits"}, method={method: {}})
-    learn(run.spec, Workspace(Path(), "cpu"))
+    learn_as_asked(run.spec, Workspace(Path(), "cpu"))
     assert asked["schedule"] == Schedule() and asked["method"] == METHODS[method]()
     run = new_run("distill", "paper", task={"target": "digits"}, schedule={"epochs": 3, "outer_batch": 128})
-    learn(run.spec, Workspace(Path(), "cpu"))
+    learn_as_asked(run.spec, Workspace(Path(), "cpu"))
     assert asked["schedule"] == Schedule(epochs=3, outer_batch=128)
 
 
@@ -565,6 +565,9 @@ def test_gradient_variance_has_a_point_for_every_stretch(small, results):
     found = go("gradient_variance", results, **sections, draws=3, every=1)
     assert found["iteration"] == [3, 6, 9]
     assert all(value > 0 for value in found["variance"]) and len(found["relative_variance"]) == 3
+    for method in ({"dd": {"learn": "labels"}}, {"ridge": {"learn": "images"}}, {"expert": {}}):
+        with pytest.raises(InputError, match="has no label gradient"):
+            go("gradient_variance", results, **sections | {"method": method}, draws=3, every=1)
 
 
 @pytest.mark.parametrize("method", ["ridge", "unrolled"])
@@ -579,7 +582,7 @@ def test_a_timed_distillation_is_as_long_as_an_untimed_one(method, small, monkey
     task, _ = experiments.prepare(**experiments.distill_arguments(run.spec, "cpu"))
     monkeypatch.setattr("labeldistill.api.learn", note)
     with pytest.raises(KeyboardInterrupt):
-        learn(run.spec, Workspace(Path(), "cpu"))
+        learn_as_asked(run.spec, Workspace(Path(), "cpu"))
     assert lengths == [task.schedule]
 
 
@@ -596,7 +599,7 @@ def test_timing_extrapolates_from_two_lengths(small, results, monkeypatch):
         assert (schedule.outer_batch, schedule.validate_every) == (32, 2)  # as the whole run, not the short ones
         assert compute == Compute("cpu", "bf16", False)
 
-    monkeypatch.setattr(experiments, "learn", learn)
+    monkeypatch.setattr(experiments, "learn_as_asked", learn)
     clock = iter([0.0, 7.0, 0.0, 10.0, 10.0, 26.0])  # 10 s for one stretch, 16 s for two
     monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
     sections = {"task": small["task"], "schedule": {"epochs": 20, "outer_batch": 32}, "compute": {"precision": "bf16"}}

@@ -218,7 +218,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(command, tmp_path):
 
 def test_time_that_is_up_leaves_nothing_pending(tmp_path):
     made = evening(tmp_path, "tableA4", scale="smoke")
-    plan.fill(made, 0.0, progress=False)
+    plan.fill_hours(made, 0.0, progress=False)
     assert render.read_plan(tmp_path, "smoke") == {"pending": [], "failed": {}}
     assert not [*tmp_path.glob("smoke/*/run.json")]
 

@@ -420,7 +420,7 @@ def test_a_notebook_is_executed_with_parameters_and_leaves_no_traces(tmp_path):
         code("import sys, pathlib\nprint('no', file=sys.stderr)\nprint(pathlib.Path().resolve(), count)"),
         code("from IPython.display import display\ndisplay({'application/vnd.jupyter.widget-view+json': {}}, raw=True)"),
     ]
-    done = render.execute(nbformat.v4.new_notebook(cells=made), tmp_path, {"count": 3})
+    done = render.execute_page(nbformat.v4.new_notebook(cells=made), tmp_path, {"count": 3})
     assert [cell.get("outputs") for cell in done.cells][:2] == [[], []] and done.cells[3].outputs == []
     (output,) = done.cells[2].outputs
     assert output["text"] == f"{tmp_path.resolve()} 3\n"
@@ -455,14 +455,14 @@ def test_reports_of_settings_have_names_of_their_own():
     ],
 )
 def test_bad_reports_are_refused_before_any_work(given, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(render, "execute", None)
+    monkeypatch.setattr(render, "execute_page", None)
     with pytest.raises(InputError, match=message) as error:
         render.write_report(REPOSITORY, **{"scale": "smoke", "results": tmp_path, "out": tmp_path / "out"} | given)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 def test_a_report_touches_nothing_but_its_folder(full, tmp_path, monkeypatch, snapshot):
-    monkeypatch.setattr(render, "execute", lambda notebook, folder, parameters: notebook)
+    monkeypatch.setattr(render, "execute_page", lambda notebook, folder, parameters: notebook)
     before = snapshot(PAGES), (REPOSITORY / "papermill_runs" / "verdicts.csv").read_bytes()
     out, counts = render.write_report(REPOSITORY, "paper", results=full, out=tmp_path / "out")
     assert out == tmp_path / "out" and sum(counts.values()) == 456

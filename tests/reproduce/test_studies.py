@@ -33,13 +33,13 @@ from labeldistill.reproduce.budget import (
 )
 from labeldistill.reproduce.experiments import Workspace
 from labeldistill.reproduce.recipes import (
-    AUGMENTATIONS,
+    STUDY_AUGMENTATIONS,
     AugmentingHead,
     Recipe,
     choose_images,
     make_labels,
     of_decile,
-    shift,
+    shift_by,
     without_class,
 )
 from labeldistill.reproduce.runs import EXPERIMENTS, dependencies, new_run, perform
@@ -148,7 +148,7 @@ def test_recipes_of_another_language_are_refused(faulty):
 def test_images_are_shifted_whole(most, seed):
     torch.manual_seed(seed)
     image = torch.arange(64.0).reshape(1, 1, 8, 8).expand(5, 2, 8, 8)
-    for moved in shift(image, most):
+    for moved in shift_by(image, most):
         inner = moved[:, most:-most, most:-most]
         assert torch.equal(inner[0], inner[1])
         assert (inner[0].diff(dim=1) == 1).all() and (inner[0].diff(dim=0) == 8).all()
@@ -158,14 +158,14 @@ def test_images_are_shifted_whole(most, seed):
 
 def test_color_images_may_be_mirrored_and_labels_stay():
     images, labels = torch.rand(64, 3, 8, 1).expand(64, 3, 8, 8) * torch.arange(8.0), torch.eye(4).repeat(16, 1)
-    moved, same = AUGMENTATIONS["move"](images, labels)
+    moved, same = STUDY_AUGMENTATIONS["move"](images, labels)
     rising = (moved[..., 7] > moved[..., 0]).flatten(1).all(1).sum()
     assert torch.equal(same, labels) and 10 < rising < 54
 
 
 def test_cutmix_mixes_soft_labels():
     labels = torch.rand(8, 4).softmax(1)
-    _, mixed = AUGMENTATIONS["cutmix"](torch.rand(8, 1, 16, 16), labels)
+    _, mixed = STUDY_AUGMENTATIONS["cutmix"](torch.rand(8, 1, 16, 16), labels)
     assert torch.allclose(mixed.sum(1), torch.ones(8))
 
 
@@ -176,7 +176,7 @@ def task():
 
 def test_students_that_see_augmented_images_repeat_and_differ_from_plain_ones(task):
     data = TrainingSet(task.base_images, torch.eye(10)[task.base.labels], 10)
-    heads = [AugmentingHead(task.network, "cpu", AUGMENTATIONS["move"]) for _ in range(2)] + [LinearHead(task.network)]
+    heads = [AugmentingHead(task.network, "cpu", STUDY_AUGMENTATIONS["move"]) for _ in range(2)] + [LinearHead(task.network)]
     first, again, plain = (evaluate_students(head, "adam", data, task.validation, 40, 2, 1, False) for head in heads)
     assert first == again != plain
 
@@ -394,6 +394,9 @@ def test_labels_of_nothing_are_refused(recipe, experts):
 def test_budgets_are_for_ways_to_make_labels(results):
     for method in ({"dd": {"learn": "labels"}}, {"ridge": {"learn": "images"}}):
         with pytest.raises(InputError, match=r"method '\w+': expected one that learns nothing but labels"):
+            go("head_to_head", TEN | {"method": method}, results)
+    for method in ({"label-solve": {}}, {"unrolled": {"init": {"label-solve": {}}}}, {"expert": {"choice": "joint"}}):
+        with pytest.raises(InputError, match="what it costs is not counted; expected another method or start"):
             go("head_to_head", TEN | {"method": method}, results)
 
 
