@@ -225,6 +225,8 @@ from .config import Auto, as_task, check_method, check_settings
 
 
 @enough_memory()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def distill(
     task: Task | str | Path | Any,  # what to teach, and for which images; a name or a path is short for `Task(...)`
     method: Method = Auto(),
@@ -342,7 +344,7 @@ def _test_network(labels: DistilledDataset, dataset: Dataset, network: Any, last
     if network is None and labels.from_file and labels.network not in NETWORKS:
         remark = "code that a file names is not run; if you trust it, give it with --network"
         raise InputError(f"the labels were made with network '{labels.network}': {remark}")
-    own = network is None or (network if isinstance(network, str) else name_of(network)) == labels.network
+    own = network is None or (name_of(network) if callable(network) else network) == labels.network
     layer = labels.last_layer if own and last_layer is None else last_layer
     try:
         return network_for(dataset, labels.network if network is None else network, layer, labels.init), own
@@ -375,6 +377,8 @@ def evaluate(
 ) -> Evaluation:
     "Test accuracy of networks trained from scratch on distilled labels. Raises `InputError`."
     labels = as_distilled(labels, data_root)
+    if len(labels.labels) != len(labels.base_labels) or not labels.labels.isfinite().all():
+        raise InputError(f"labels: expected {len(labels.base_labels)} rows of finite numbers")
     check_settings(student=student, compute=compute)
     models, seed = check_number("--models", models, int, at_least=1), check_number("--seed", seed, int, **SEEDS)
     student = _merge(student, labels)

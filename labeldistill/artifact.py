@@ -264,6 +264,7 @@ class _Indexed(torch.utils.data.Dataset[_Item]):
         place = range(len(self))[index]
         if isinstance(place, int):
             return self._example(place)
+
         return tuple(torch.utils.data.default_collate([self._example(i) for i in place]))
 
 # %% ../nbs/core/03_artifact.ipynb #d3dcb1ea
@@ -378,7 +379,7 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
         return replace(self, base_images=self.images if source is None else _find_images(self, source), keeps_images=True)
 
     def with_transform(self, transform: Callable[[Tensor], Any] | None) -> Self:
-        "The same with a function of each image that is taken out, such as torchvision's transforms. Raises `InputError`."
+        "The same with a function of each image that is taken out, but not of those that `evaluate` uses. Raises `InputError`."
         if transform is not None and not callable(transform):
             raise InputError(f"transform: is a {type(transform).__name__}; expected a function of an image (c, h, w)")
         return replace(self, transform=transform)
@@ -395,8 +396,8 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
 
     def save(self, path: str | Path) -> None:
         "Write one .safetensors file for `load_distilled`, whole or not at all. Raises `InputError` where none can be written."
-        check_writable(Path(path), endings=(".safetensors",))
-        _write_checked(self, Path(path))
+        check_writable(path := Path(path).expanduser(), endings=(".safetensors",))
+        _write_checked(self, path)
 
     def to_npz(self, path: str | Path) -> None:
         "As `labeldistill.sharing.write_npz`: one .npz file of arrays. Raises `InputError`."

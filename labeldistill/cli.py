@@ -229,7 +229,8 @@ def _interruption(
         (labels.with_images() if with_images else labels).save(place)
         kept = f"'{place}' holds the best so far, validation accuracy {labels.validation_accuracy:.2f} %"
         words = [labels.interruption.removeprefix(", "), kept]
-    return "; ".join(words + (["--resume continues"] if checkpoint else []))
+    going = checkpoint and any(checkpoint.glob("*.safetensors"))
+    return "; ".join(words + (["--resume continues"] if going else [] if labels is not None else ["nothing is kept yet"]))
 
 # %% ../nbs/core/07_cli.ipynb #5b623ec0
 def distill_command(
@@ -241,7 +242,7 @@ def distill_command(
     student: Student,
     schedule: Schedule = Schedule(),
     compute: Compute,
-    out: Annotated[Path, typer.Option(help="file to write the labels to: .safetensors")],
+    out: Annotated[Path, typer.Option(help="file to write the labels to, or over: .safetensors")],
     seed: Seed = 1234,
     with_images: Annotated[bool, typer.Option("--with-images", help="store the base images in the file too")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="folder for checkpoints")] = None,

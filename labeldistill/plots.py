@@ -18,6 +18,11 @@ from torch import Tensor
 from .artifact import DistilledDataset
 
 # %% ../nbs/core/04_plots.ipynb #22bd77b9
+def _short(name: str) -> str:
+    "A class's name as it is written on a picture: not too long, and no formula."
+    return (name if len(name) <= 12 else f"{name[:6]}…{name[-5:]}").replace("$", r"\$")
+
+
 def draw_image(
     axis: Axes,
     image: Tensor,  # (c, h, w) uint8
@@ -26,7 +31,7 @@ def draw_image(
     "One image, gray or color, without ticks."
     pixels = image.permute(1, 2, 0).numpy()
     axis.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-    axis.set_title(title, fontsize=8)
+    axis.set_title(_short(title), fontsize=8)
     axis.set_xticks([]), axis.set_yticks([])
 
 # %% ../nbs/core/04_plots.ipynb #3c9b6ad0
@@ -38,7 +43,8 @@ def draw_bars(
 ) -> None:
     "One soft label as horizontal bars."
     shown = label.topk(min(most, len(label))).indices.sort().values
-    axis.barh([classes[c] for c in shown], label[shown].numpy(), color=sns.color_palette("colorblind")[0])
+    axis.barh(range(len(shown)), label[shown].numpy(), color=sns.color_palette("colorblind")[0])
+    axis.set_yticks(range(len(shown)), [_short(classes[c]) for c in shown])
     axis.set(xlim=(min(0, label.min()), max(1, label.max())))  # real numbers, where labels may be these
     axis.invert_yaxis()
     axis.tick_params(labelsize=6)
@@ -47,12 +53,14 @@ def draw_bars(
 def draw_heatmap(axis: Axes, distilled: DistilledDataset) -> None:
     "Rows: base examples by their own class; columns: target classes."
     order = distilled.base_labels.argsort(stable=True)
-    own = np.array(distilled.source.classes)[distilled.base_labels[order].numpy()]
+    own, classes = ([*map(_short, reference.classes)] for reference in (distilled.source, distilled.target))
+    own = np.array(own)[distilled.base_labels[order].numpy()]
     labels = distilled.labels[order].numpy()
     sns.heatmap(labels, ax=axis, cmap="viridis", vmin=min(0, labels.min()), cbar_kws={"label": "label"})
     axis.set(xlabel="target class", ylabel="base example (its own class)")
     every = -(-len(distilled.target.classes) // 50)  # names that can be read
-    axis.set_xticks(np.arange(0, len(distilled.target.classes), every) + 0.5, distilled.target.classes[::every], fontsize=7)
+    upright = {"rotation": 90} if any(len(name) > 8 for name in classes) else {}
+    axis.set_xticks(np.arange(0, len(classes), every) + 0.5, classes[::every], fontsize=7, **upright)
     step = max(1, len(own) // 20)
     axis.set_yticks(np.arange(0, len(own), step) + 0.5, own[::step], fontsize=7, rotation=0)
 

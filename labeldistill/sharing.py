@@ -53,7 +53,7 @@ def write_npz(
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:  # folder: final name
     "A temporary folder that is renamed to `folder` if the block succeeds and removed if it fails. Raises `InputError`."
-    with replacing(folder := folder.absolute()) as part:
+    with replacing(folder := folder.expanduser().absolute()) as part:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"'{folder}': is there already; expected the name of a new folder")
         part.mkdir()
@@ -146,6 +146,8 @@ def _results(facts: dict[str, Any], evaluation: Evaluation | None) -> list[dict[
     if facts["validation_accuracy"] is not None:
         found["validation"] = facts["validation_accuracy"], "accuracy (%)"
     if evaluation is not None:
+        if evaluation.tested_on.startswith("other data"):
+            raise InputError(f"evaluation: on {evaluation.tested_on}; expected one on what the labels are for, {target['name']}")
         count, spread = len(evaluation.accuracies), evaluation.accuracy_std
         found["test"] = evaluation.accuracy_mean, f"accuracy (%), mean of {count} x {evaluation.network}, deviation {spread:.2f}"
     about = {"task_type": "image-classification", "dataset_type": target["name"], "dataset_name": target["name"]}
@@ -175,7 +177,9 @@ def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load
     source, target = facts["source"]["name"], facts["target"]["name"]
     origin = ORIGINS.get(source)
     said = f"The images are from {source}: {origin.citation}. License: {origin.licence or 'not stated'}." if origin else ""
-    words = {"target": target if target in KNOWN else "another data set", "load": load, "origin": said}
+    known = target in KNOWN
+    words = {"target": target if known else "a data set that is not public", "load": load, "origin": said}
+    words["evaluate"] = "ld.evaluate(labels)" if known else "ld.evaluate(labels, target=...)  # data with these classes"
     text = asset("dataset_card.md").read_text(encoding="utf-8")
     return text.format(**words, count=count, head=_head(facts, evaluation), facts=json.dumps(facts, indent=1))
 

@@ -28,7 +28,7 @@ def check_count(
     classes = int(labels.max()) + 1
     fewest = int(labels[candidates].bincount(minlength=classes).min())
     if balanced and count % classes:
-        raise InputError(f"--base-examples {count}: a balanced set needs a multiple of the {classes} classes")
+        raise InputError(f"--base-examples {count}: expected a multiple of the {classes} classes, or --class-blind")
     if balanced and count // classes > fewest:
         raise InputError(f"--base-examples {count}: the smallest class has {fewest}, a balanced set reaches {fewest * classes}")
 

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
+from warnings import warn
 
 from filelock import FileLock
 
@@ -119,5 +120,8 @@ def load(
     if not str(source).strip():
         raise InputError("a data set without a name; expected a known name or a path")
     root = find_root(root)
-    found = _read_known(str(source), root) if str(source) in KNOWN else _read_path(source, root, image_size)
+    known = isinstance(source, str) and source in KNOWN  # a Path is a path
+    if known and Path(source).is_dir():
+        warn(f"'{source}' is the known data set, not the folder of this name here, which is './{source}'", stacklevel=2)
+    found = _read_known(source, root) if known else _read_path(source, root, image_size)
     return _convert(found, image_size, channels)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
+from warnings import warn
 
 import numpy as np
 import torch
@@ -152,6 +153,16 @@ def _keep_together(
     return Split(*(rows[part[originals[rows]] == number] for number in range(len(parts))))
 
 # %% ../../nbs/data/01_datasets.ipynb #81ea12a8
+def _warn_of_missing(dataset: Dataset, parts: Split) -> None:
+    "Warn of classes about which the validation or the test part tells nothing."
+    for name, rows in {"validation": parts.valid, "test": parts.test}.items():
+        seen = dataset.labels.cpu()[rows].bincount(minlength=len(dataset.classes))
+        missing = [dataset.classes[i] for i in ((seen == 0) & (dataset.labels.cpu().bincount(minlength=len(seen)) > 0)).nonzero()]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            warn(f"'{dataset.name}': the {name} part has no image of class '{missing[0]}'{more}", stacklevel=3)
+
+
 def split(
     dataset: Dataset,
     seed: int = 0,  # seed of the split alone, so that runs with different seeds share their test part
@@ -166,7 +177,10 @@ def split(
     else:
         parts = _keep_together(Split(*rows.tensor_split([round(0.7 * n), round(0.85 * n)])), dataset.originals)
     if not all(len(part) for part in parts):
-        raise InputError(f"'{dataset.name}' has {len(dataset)} examples: too few for training, validation and test")
+        different = len(dataset.originals.unique())
+        few = f"{len(dataset)} examples" + (f", {different} of them different" if different < len(dataset) else "")
+        raise InputError(f"'{dataset.name}' has {few}: too few for training, validation and test")
+    _warn_of_missing(dataset, parts)
     return parts
 
 # %% ../../nbs/data/01_datasets.ipynb #a0f6f1b3

@@ -12,7 +12,7 @@ import operator
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -309,12 +309,12 @@ def read_memory(
     "Data in memory as a data set. Raises `InputError`."
     if isinstance(source, data.Dataset) and not isinstance(source, data.IterableDataset) and hasattr(source, "__len__"):
         return _read_items("in memory", source, image_size)
-    if not (isinstance(source, tuple | list) and len(source) == 2 and all(isinstance(x, np.ndarray | Tensor) for x in source)):
+    if not (isinstance(source, tuple | list) and len(source) == 2 and not any(isinstance(x, str | Mapping) for x in source)):
         raise InputError(f"is a {type(source).__name__}; expected a known name, a path, (images, labels) or a torch Dataset")
     try:
-        images, labels = (x.numpy(force=True) if isinstance(x, Tensor) else x for x in source)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"'in memory': a tensor cannot be read ({first_line(error)})") from error
+        images, labels = (x.numpy(force=True) if isinstance(x, Tensor) else np.asarray(x) for x in source)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"'in memory': images or labels cannot be read ({first_line(error)})") from error
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     return from_arrays("in memory", ("images", images, "labels", labels))

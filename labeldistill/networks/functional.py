@@ -28,6 +28,14 @@ def flat_parameters(module: nn.Module) -> Tensor:  # (P,)
     return torch.cat(trained)
 
 # %% ../../nbs/networks/01_functional.ipynb #a8321616
+def _in_float32(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0].float()
+
+
+def _in_bfloat16(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return output.bfloat16()
+
+
 class Functional:
     "A module's computation, in training mode or as at test, in \"fp32\" or \"bf16\", as a function of a flat parameter vector."
 
@@ -38,8 +46,10 @@ class Functional:
         self.frozen = {name: x.detach().to(device) for name, x in module.named_parameters() if not x.requires_grad}
         self.buffers = {name: tensor.to(device, copy=True) for name, tensor in module.named_buffers()}
         self.dtype = torch.bfloat16 if precision == "bf16" else None  # None: that of the parameters
-        norms = [name for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-        self.exact = tuple(f"{name}." if name else "" for name in norms)  # their running statistics change by too little for bf16
+        norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
+        self.exact = tuple(f"{name}." if name else "" for name in norms)  # in float32: statistics change slowly
+        for part in norms.values() if self.dtype else ():
+            part.register_forward_pre_hook(_in_float32), part.register_forward_hook(_in_bfloat16)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         "Views of the flat vector in the shapes of the parameters."

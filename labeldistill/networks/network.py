@@ -275,6 +275,9 @@ def make_network(
     init: str = "default",  # or "xavier"
 ) -> Network:
     "A network that has been tried on two blank images. Raises `InputError` if it does not do what a network must."
+    if not (isinstance(network, str) or callable(network)):
+        kind = type(network).__name__
+        raise InputError(f"--network: is a {kind}; expected a name, package.module:factory, a factory or a module")
     if init not in INITS:
         raise InputError(f"--network-init '{init}': expected {', '.join(INITS)}")
     name, factory = (network, find_factory(network)) if isinstance(network, str) else (name_of(network), network)

@@ -17,19 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..api import distill, prepare
-from labeldistill.config import (
-    Compute,
-    Expert,
-    LabelSolve,
-    Method,
-    Schedule,
-    Student,
-    Task,
-    TrajectoryMatching,
-    method_from_json,
-    setting,
-    to_json,
-)
+from ..config import Compute, Expert, Method, Schedule, Student, Task, TrajectoryMatching, method_from_json, setting
 from ..methods.distiller import Distiller
 from ..methods.expert_selection import TRIALS, stopping_points, temperatures, trial_steps
 from ..methods.loop import epoch_indices, epochs_between_validations, make_batch, start, validation_cost
@@ -177,12 +165,12 @@ def cost_of(task: LoadedTask, distiller: Distiller, method: Method) -> Cost:
 def check_comparison(spec: Spec) -> None:
     "Raises `InputError` for what a comparison cannot have."
     ((name, options),) = spec["method"].items()
-    method = method_from_json(spec["method"])
     if name == "dd" or options.get("learn", "labels") != "labels":
         raise InputError(f"method '{name}': expected one that learns nothing but labels")
-    for part in (method, getattr(method, "init", None)):
-        if isinstance(part, LabelSolve) or (isinstance(part, Expert) and (part.views or part.choice == "joint")):
-            raise InputError(f"{to_json(part)}: what it costs is not counted; expected another method or start")
+    for part in (spec["method"], options.get("init")):
+        for kind, given in part.items() if isinstance(part, dict) else ():
+            if kind == "label-solve" or given.get("views") or given.get("choice") == "joint":
+                raise InputError(f"{part}: what it costs is not counted; expected another method or start")
     if not spec["budget"] > 0:
         raise InputError(f"--budget {spec['budget']}: must be above 0")
     for augmentation in spec["augmentations"]:

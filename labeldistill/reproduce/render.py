@@ -211,7 +211,9 @@ class Page:
             display(*([Markdown(title)] if title else []), *draw_panel(draw, runs, needed))
 
 # %% ../../nbs/reproduce/11_render.ipynb #5c66304e
+import asyncio
 import hashlib
+import signal
 import sys
 
 import nbformat
@@ -221,6 +223,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from tqdm import tqdm
 
 # %% ../../nbs/reproduce/11_render.ipynb #ce7dff0b
 PAGES = (  # in reading order
@@ -274,6 +277,15 @@ def copied(
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+class _Client(NotebookClient):
+    "A client that leaves it to Python what Ctrl-C does."
+
+    async def async_start_new_kernel(self, **kwargs: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
+        await super().async_start_new_kernel(**kwargs)
+
+
 def execute_page(
     notebook: NotebookNode,
     folder: Path,  # where it is executed
@@ -282,7 +294,7 @@ def execute_page(
     "A notebook as executed by a kernel of its own."
     done = load_notebook_node(notebook)
     done = parameterize_notebook(done, dict(parameters), kernel_name="python3", language="python") if parameters else done
-    client = NotebookClient(done, kernel_name="python3", startup_timeout=300, resources={"metadata": {"path": str(folder)}})
+    client = _Client(done, kernel_name="python3", startup_timeout=300, resources={"metadata": {"path": str(folder)}})
     modules = os.pathsep.join(path or os.getcwd() for path in sys.path)  # a network may be a module beside the user
     client.execute(env=os.environ | {"PYTHONPATH": modules})
     done.metadata = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
@@ -379,10 +391,11 @@ def write_report(
     _check_folders(results, out)
     out.mkdir(parents=True, exist_ok=True)
     parameters, done = {"results": str(results), "scale": scale, "images": True} | (setting.part if setting else {}), {}
-    for name, notebook in read_pages(source, setting).items():
+    for name, notebook in tqdm(read_pages(source, setting).items(), "report", unit="page", disable=None):
         copy = copied(notebook, source, out, claims=scale == "paper" and setting is None)
         done[name] = execute_page(copy, out, parameters)
-        write_notebook(out / f"{name}.ipynb", done[name])
+    for name, notebook in done.items():
+        write_notebook(out / f"{name}.ipynb", notebook)
     findings = write_html(out, done, results, scale, setting)
     if findings:
         write_verdicts(out / "verdicts.csv", findings, results)

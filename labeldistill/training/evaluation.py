@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import chain
 from threading import Event, Lock
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,7 @@ from ..data.datasets import Normalisation
 from ..data.streams import generator, random_layers, stream
 from ..networks.compute import COMPILE_BELOW, Computation
 from .heads import Head
-from labeldistill.training.trainer import (
-    OPTIMIZERS,
-    Cohort,
-    MakeOptimizer,
-    Trainer,
-    can_train_together,
-    recipe_step,
-    train,
-    train_together,
-)
+from .trainer import Cohort, MakeOptimizer, Trainer, can_train_together, recipe_step, train, train_together
 from .training_set import TrainingSet, images_seen, minibatches
 from ..utils import InputError
 
@@ -98,11 +90,12 @@ class Evaluation:
         return mean_and_std(self.accuracies)[1]
 
     def __str__(self) -> str:
-        result = f"{self.accuracy_mean:.1f} ± {self.accuracy_std:.1f} %"
-        usual, words = ("cross-entropy", "none", "constant", ""), (self.loss, self.augment, self.lr_schedule)
+        spread = f" ± {self.accuracy_std:.1f}" if len(self.accuracies) > 1 else ""
+        usual, head = ("linear head", "cross-entropy", "none", "constant", "fp32", ""), f"{self.head} head"
+        words = head, self.loss, self.augment, self.lr_schedule, self.precision
         more = [word for word in (*words, f"ema {self.ema}" if self.ema else "", self.tested_on) if word not in usual]
-        facts = [f"{self.steps} steps", *more]
-        return f"{result} ({len(self.accuracies)} x {self.network}, {self.optimizer}, {', '.join(facts)})"
+        facts = [f"{len(self.accuracies)} x {self.network}", self.optimizer, f"{self.steps} steps", *more]
+        return f"{self.accuracy_mean:.1f}{spread} % ({', '.join(facts)})"
 
     def _repr_html_(self) -> str:
         "What a notebook shows: the line with a bar."
@@ -140,6 +133,9 @@ def fresh_trainer(head: Head, optimizer: str | MakeOptimizer, seed: int) -> Trai
         return Trainer(head.twin(), optimizer, seed)
 
 # %% ../../nbs/training/04_evaluation.ipynb #ed38acb0
+from .trainer import OPTIMIZERS
+
+
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
     "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
@@ -163,20 +159,32 @@ def evaluate_students(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # per cent
     "Plain and class-balanced accuracies of `models` networks trained from scratch, each with a seed of its own."
 
+    diverged: list[int] = []
+
+    def note(group: range, theta: Tensor) -> None:  # theta: (P,), or (S, P)
+        diverged.extend(i for i, own in zip(group, theta.view(len(group), -1), strict=True) if not own.isfinite().all())
+
     def test(group: range) -> list[tuple[float, float]]:
         starts = [stream(seed, "student", i) if fixed_start is None else fixed_start for i in group]
         rngs = [generator(seed, "student batches", i) for i in group]
         if size == 1:
-            return [image_set.accuracies(train(fresh_trainer(head, optimizer, *starts), data, steps, *rngs, stop))]
+            trainer = train(fresh_trainer(head, optimizer, *starts), data, steps, *rngs, stop)
+            note(group, trainer.tested["theta"])
+            return [image_set.accuracies(trainer)]
         with _BUILDING:
             cohort = Cohort(head.twin(), optimizer, starts)
-        return [*map(image_set.accuracies, train_together(cohort, data, steps, rngs, stop).classifiers())]
+        classifiers = train_together(cohort, data, steps, rngs, stop).classifiers()
+        note(group, cohort.tested["theta"])
+        return [*map(image_set.accuracies, classifiers)]
 
     size = _cohort_size(head, optimizer, data, models)
     with random_layers(seed, "students"), workers(head) as (pool, stop):
         groups = pool.map(test, [range(i, i + size) for i in range(0, models, size)])
-        found = tqdm(chain.from_iterable(groups), "testing", models, disable=not show_progress)
-        return tuple(zip(*found, strict=True))
+        found = [*tqdm(chain.from_iterable(groups), "testing", models, disable=not show_progress)]
+    if diverged:
+        what = f"{len(diverged)} of {models} networks have weights that are NaN or infinite"
+        warn(f"{what}; their accuracies mean nothing", stacklevel=3)
+    return tuple(zip(*found, strict=True))
 
 # %% ../../nbs/training/04_evaluation.ipynb #7a00dab4
 def candidate_steps(

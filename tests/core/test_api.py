@@ -724,7 +724,7 @@ def test_classes_of_other_names_go_by_position_only_where_that_is_said(bars):
     with pytest.raises(InputError, match=f"--target 'other': class 2 is 'z', that of the labels '{c}'; expected the same names"):
         evaluate(labels, other, **one)
     found = evaluate(labels, other, match_classes_by_position=True, **one)
-    assert found.tested_on == "other data: other" and str(found).endswith("3 steps, other data: other)")
+    assert found.tested_on == "other data: other" and str(found).endswith("3 steps, ridge head, other data: other)")
 
 
 def test_the_labels_own_target_at_another_place_is_told_apart_from_other_data(bars_npz, tmp_path):
@@ -909,6 +909,32 @@ def test_another_runs_checkpoint_is_refused_where_images_are_open(bars, tmp_path
     saved.save((torch.zeros(2),))
     with pytest.raises(InputError, match="was made with"):
         distill(Task(bars, 6), Unrolled(window=2, init=Expert(iterations=5)), checkpoint=tmp_path, resume=True, **OPEN, **CPU)
+
+
+@pytest.mark.parametrize("network", [5, ["lenet", "mlp"]])
+def test_a_test_network_that_is_none_is_refused(network, distilled):
+    with pytest.raises(InputError, match=r"--network: is a \w+; expected a name, package.module:factory, a factory or a module"):
+        evaluate(distilled, network=network, **CPU)
+
+
+def test_labels_that_are_no_numbers_are_refused(distilled):
+    for labels in (distilled.labels * torch.nan, distilled.labels[:5]):
+        with pytest.raises(InputError, match="labels: expected 6 rows of finite numbers"):
+            evaluate(replace(distilled, labels=labels), **CPU)
+
+
+def test_a_path_may_begin_at_home(distilled, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    distilled.save("~/labels.safetensors")
+    assert (tmp_path / "labels.safetensors").exists()
+
+
+def test_labels_are_learned_where_gradients_are_off(bars):
+    how = {"schedule": Schedule(iterations=2, outer_batch=16), **CPU}
+    expected = distill(Task(bars, 6, network=tiny), Ridge(), **how).labels
+    for off in (torch.no_grad(), torch.inference_mode()):
+        with off:
+            assert torch.equal(distill(Task(bars, 6, network=tiny), Ridge(), **how).labels, expected)
 
 
 def test_what_does_not_fit_is_refused_before_experts_train(bars, monkeypatch):

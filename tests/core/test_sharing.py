@@ -222,6 +222,15 @@ def test_the_card_says_what_the_hub_looks_for(exported, distilled):
     assert facts["method"] == distilled.method and facts["target"]["classes"] == list(distilled.classes)
 
 
+def test_a_card_says_what_it_takes_to_test_and_publishes_no_other_test(exported, distilled, tmp_path):
+    text = (exported / "README.md").read_text()
+    assert "the classes of a data set that is not public" in text and "ld.evaluate(labels, target=...)" in text
+    found = Evaluation((50.0,), (50.0,), 10, "linear", "lenet", "adam", 1, tested_on="other data: digits")
+    with pytest.raises(InputError, match="evaluation: on other data: digits; expected one on what the labels are for"):
+        distilled.export(tmp_path / "other", found)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_card_of_known_images_names_their_licence_and_origin(tmp_path):
     pytest.importorskip("pyarrow")
     cards = pytest.importorskip("huggingface_hub.repocard")
@@ -434,5 +443,5 @@ def test_a_look_at_changed_data_shows_the_line(labels_file):
 
 def test_an_evaluation_shows_a_line_with_a_bar():
     shown = replace(TESTED, network="<b>")._repr_html_()
-    assert shown == '<meter max="100" value="82.0"></meter> 82.0 ± 2.8 % (2 x &lt;b&gt;, adam, 8 steps)'
+    assert shown == '<meter max="100" value="82.0"></meter> 82.0 ± 2.8 % (2 x &lt;b&gt;, adam, 8 steps, ridge head)'
     assert repr(TESTED).startswith("Evaluation(accuracies=(80.0, 84.0)")

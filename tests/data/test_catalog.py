@@ -292,6 +292,17 @@ def test_kuzushiji49_is_downloaded_with_its_pixels_right(kuzushiji49, server, tm
     assert load("kuzushiji49", tmp_path).sha256 == data.sha256 and len(server.asked) == asked > 4
 
 
+def test_a_path_is_never_a_known_name(tmp_path, monkeypatch, bars):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        for i, image in enumerate(bars.images[:9]):
+            Image.fromarray(image[0].numpy()).save(tmp_path / "digits" / name / f"{i}.png")
+    assert len(load(Path("digits"))) == len(load("./digits")) == 18
+    with pytest.warns(UserWarning, match="'digits' is the known data set, not the folder of this name here"):
+        assert len(load("digits")) == 1797
+
+
 def test_one_process_at_a_time_reads_or_downloads_a_data_set(monkeypatch, tmp_path):
     def read(name, root):
         with pytest.raises(Timeout):

@@ -91,6 +91,19 @@ def test_a_validation_part_that_leaves_nothing_or_is_nothing_is_refused(valid_si
         split(given)
 
 
+def test_copies_are_not_counted_as_examples(bars):
+    with pytest.raises(InputError, match="has 120 examples, 1 of them different: too few"):
+        split(replace(bars, images=torch.zeros_like(bars.images)))
+
+
+def test_a_class_that_is_never_tested_is_named(recwarn):
+    split(of_labels([0] * 60 + [1] * 40, 2))
+    assert not recwarn
+    with pytest.warns(UserWarning, match="the (validation|test) part has no image of class '1'") as said:
+        split(of_labels([0] * 60 + [1], 2))
+    assert len(said) == 2
+
+
 def test_a_split_depends_on_its_seed_and_on_nothing_else(bars):
     before = torch.get_rng_state()
     first, again, other = split(bars), split(bars), split(bars, seed=1)

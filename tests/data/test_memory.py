@@ -1,6 +1,7 @@
 """Data in memory: every form of the same pixels is the same data set, and everything else is refused in one line."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -162,7 +163,9 @@ KINDS = "expected a known name, a path, (images, labels) or a torch Dataset"
         pytest.param(X, f"is a ndarray; {KINDS}", id="images alone"),
         pytest.param((X,), f"is a tuple; {KINDS}", id="one array"),
         pytest.param((X, Y, Y), f"is a tuple; {KINDS}", id="three arrays"),
-        pytest.param((X, Y.tolist()), f"is a tuple; {KINDS}", id="a list of labels"),
+        pytest.param(("X", "Y"), f"is a tuple; {KINDS}", id="names"),
+        pytest.param(([X[0], X[1, :2]], [0, 1]), "'in memory': images or labels cannot be read", id="images of several sizes"),
+        pytest.param((X, [*"abcabcabcabc"]), "labels is <U1 (12,); expected 12 integers", id="names of classes"),
         pytest.param({"images": X, "labels": Y}, f"is a dict; {KINDS}", id="a dictionary"),
         pytest.param(Endless(), f"is a Endless; {KINDS}", id="an iterable data set"),
         pytest.param(data.Dataset(), f"is a Dataset; {KINDS}", id="a data set without length"),
@@ -177,8 +180,8 @@ KINDS = "expected a known name, a path, (images, labels) or a torch Dataset"
         pytest.param((X, Y - 1), "labels reaches from -1 to 1", id="a negative label"),
         pytest.param((X, Y + 10**9), "expected classes 0 ... C-1", id="a label beyond memory"),
         pytest.param((X, Y * 0), "two or more", id="one class"),
-        pytest.param((torch.zeros(12, 4, 4, dtype=torch.uint8, device="meta"), Y), "a tensor cannot be read", id="meta device"),
-        pytest.param((torch.zeros(12, 4, 4, dtype=torch.bfloat16), Y), "a tensor cannot be read", id="bfloat16"),
+        pytest.param((torch.zeros(12, 4, 4, dtype=torch.uint8, device="meta"), Y), "labels cannot be read", id="meta"),
+        pytest.param((torch.zeros(12, 4, 4, dtype=torch.bfloat16), Y), "images or labels cannot be read", id="bfloat16"),
         pytest.param(Items([]), "'in memory': images holds no images", id="no items"),
         pytest.param(Items([T]), "'in memory': item 0 is not (image, integer)", id="images without labels"),
         pytest.param(Items([(T, 0), (T, 0.5)]), "item 1 is not (image, integer)", id="a label with a fraction"),
@@ -223,3 +226,9 @@ def test_an_error_in_the_users_own_data_set_is_not_hidden():
 
     with pytest.raises(KeyError, match="own mistake"):
         load(Broken([1, 2]))
+
+
+def test_lists_and_series_are_arrays(bars):
+    images, labels = bars.images.squeeze(1), bars.labels
+    given = [(images, labels.tolist()), ([*images.numpy()], labels), (images.numpy(), pd.Series(labels.numpy()))]
+    assert {load(data).sha256 for data in given} == {load((images, labels)).sha256}

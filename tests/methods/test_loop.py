@@ -511,11 +511,11 @@ def test_a_damaged_checkpoint_is_refused(bars, tmp_path, damage):
         quick(bars, checkpoint=tmp_path, resume=True)
 
 
-def test_a_checkpoint_of_the_first_version_is_refused_in_a_line(bars, tmp_path):
+def test_tensors_of_something_else_are_no_checkpoint(bars, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(2)}, tmp_path / "checkpoint.safetensors", {"settings": json.dumps({"seed": 7})})
-    with pytest.raises(InputError, match=r"is a checkpoint of labeldistill 0\.1, which cannot be resumed"):
+    with pytest.raises(InputError, match="is not a checkpoint that can be read"):
         quick(bars, checkpoint=tmp_path, resume=True)
 
 

@@ -565,7 +565,7 @@ def test_gradient_variance_has_a_point_for_every_stretch(small, results):
     found = go("gradient_variance", results, **sections, draws=3, every=1)
     assert found["iteration"] == [3, 6, 9]
     assert all(value > 0 for value in found["variance"]) and len(found["relative_variance"]) == 3
-    for method in ({"dd": {"learn": "labels"}}, {"ridge": {"learn": "images"}}, {"expert": {}}):
+    for method in ({"dd": {"learn": "labels"}}, {"ridge": {"learn": "images"}}):
         with pytest.raises(InputError, match="has no label gradient"):
             go("gradient_variance", results, **sections | {"method": method}, draws=3, every=1)
 
@@ -613,7 +613,8 @@ def test_timing_extrapolates_from_two_lengths(small, results, monkeypatch):
 )
 def test_images_are_timed_as_they_would_be_learned(method, precision, small, results, monkeypatch):
     computed = []
-    monkeypatch.setattr(experiments, "learn", lambda spec, workspace, schedule, compute: computed.append(compute.precision))
+    note = lambda spec, workspace, schedule, compute: computed.append(compute.precision)  # noqa: E731
+    monkeypatch.setattr(experiments, "learn_as_asked", note)
     monkeypatch.setattr("labeldistill.networks.compute.bfloat16_is_native", lambda device: True)
     monkeypatch.setattr("labeldistill.networks.compute.can_compile", lambda device: False)
     task = small["task"] | {"base_examples": 3 * 10**5}  # as many as one likes

@@ -319,7 +319,7 @@ def take_few_steps(monkeypatch, *steps):
     "method",
     [
         {"expert": {"iterations": 20, "max_iterations": 50, "ensemble": 2}},
-        {"unrolled": {}},
+        pytest.param({"unrolled": {}}, marks=pytest.mark.slow),
         pytest.param({"unrolled": {"init": {"expert": {"max_iterations": 50}}}}, marks=pytest.mark.slow),
         pytest.param({"unrolled": {"init": "one-hot"}}, marks=pytest.mark.slow),
         pytest.param({"second-order": {}}, marks=pytest.mark.slow),

@@ -1,11 +1,21 @@
 """When students are looked at, what they see, and which of them train side by side."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
 from labeldistill.networks.compute import Computation
 from labeldistill.networks.network import make_network
-from labeldistill.training.evaluation import _cohort_size, candidate_steps, fresh_trainer
+from labeldistill.training.evaluation import (
+    Evaluation,
+    ImageSet,
+    _cohort_size,
+    candidate_steps,
+    evaluate_students,
+    fresh_trainer,
+)
 from labeldistill.training.heads import HEADS
 from labeldistill.training.trainer import can_train_together
 from labeldistill.training.training_set import TrainingSet, minibatches
@@ -39,6 +49,20 @@ def test_students_train_side_by_side_where_each_learns_what_it_would_alone(head,
     made = HEADS["linear"](make_network("lenet", 1, 28, 10), computation=Computation(head, compile=True))
     data = TrainingSet(torch.zeros(4, 1, 28, 28), torch.eye(4), 2, order, rates)
     assert _cohort_size(made, optimizer, data, models) == expected
+
+
+def test_a_line_tells_what_is_unusual():
+    one = Evaluation((80.0,), (80.0,), 10, "linear", "lenet", "adam", 1)
+    assert str(one) == "80.0 % (1 x lenet, adam, 10 steps)"
+    other = replace(one, accuracies=(80.0, 82.0), head="ridge", precision="bf16")
+    assert str(other) == "81.0 ± 1.4 % (2 x lenet, adam, 10 steps, ridge head, bf16)"
+
+
+def test_students_that_diverge_are_told_of():
+    head, images = HEADS["linear"](make_network("mlp", 1, 8, 3)), torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
+    data, rng = TrainingSet(torch.randn(3, 1, 8, 8), torch.eye(3), 3), partial(torch.optim.SGD, lr=1e30)
+    with pytest.warns(UserWarning, match="2 of 2 networks have weights that are NaN or infinite"):
+        evaluate_students(head, rng, data, ImageSet(images, torch.arange(9) % 3, torch.Tensor.float), 30, 2, 0, False)
 
 
 class Branches(torch.nn.Sequential):
