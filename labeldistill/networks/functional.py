@@ -46,9 +46,10 @@ class Functional:
         self.frozen = {name: x.detach().to(device) for name, x in module.named_parameters() if not x.requires_grad}
         self.buffers = {name: tensor.to(device, copy=True) for name, tensor in module.named_buffers()}
         self.dtype = torch.bfloat16 if precision == "bf16" else None  # None: that of the parameters
-        norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
+        norms = [name for name, part in module.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         self.exact = tuple(f"{name}." if name else "" for name in norms)  # in float32: statistics change slowly
-        for part in norms.values() if self.dtype else ():
+        self.body = deepcopy(self.module) if self.dtype and norms else self.module  # with hooks
+        for part in map(self.body.get_submodule, norms if self.dtype else ()):
             part.register_forward_pre_hook(_in_float32), part.register_forward_hook(_in_bfloat16)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
@@ -73,7 +74,7 @@ class Functional:
         "The module's output for images (b, c, h, w) at `theta` (P,), and the buffers after it."
         after = {name: tensor.clone() for name, tensor in self.cast_all(buffers).items()}
         weights = self.unflatten(self.cast(theta)) | {n: x for n, x in self.unflatten(theta).items() if n.startswith(self.exact)}
-        output = functional_call(self.module, weights | self.cast_all(self.frozen) | after, (self.cast(images),))
+        output = functional_call(self.body, weights | self.cast_all(self.frozen) | after, (self.cast(images),))
         return output.to(theta.dtype), {name: tensor.to(buffers[name].dtype) for name, tensor in after.items()}
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:

@@ -253,6 +253,7 @@ def test_running_statistics_are_as_exact_in_bfloat16():
             _, buffers = function.with_buffers(flat_parameters(function.module), buffers, batch)
         found[precision] = buffers
     torch.testing.assert_close(found["bf16"], found["fp32"], rtol=2e-3, atol=2e-3)
+    assert function.as_module(flat_parameters(function.module), buffers)(batches[0]).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", NETWORKS)
