@@ -91,8 +91,9 @@ def new_run(
 # %% ../../nbs/reproduce/05_runs.ipynb #ce16cd0a
 def dependencies(run: Run) -> list[Run]:
     "The runs it starts from."
-    found = []
-    for kind in EXPERIMENTS[run.kind].needs:
+    experiment, found = EXPERIMENTS[run.kind], []
+    chosen = ("selection",) if experiment.shares_base and run.spec["task"]["selection"] == "optimised" else ()
+    for kind in chosen + experiment.needs:
         given = {name: run.spec[name] for name in EXPERIMENTS[kind].sections if name in run.spec}
         if "test" in given:
             given["test"] = {"models": given["test"]["models"]}

@@ -445,6 +445,38 @@ def test_a_killed_run_continues_from_its_checkpoint_to_the_same_result(small, tm
     assert not (killed / "checkpoint").exists()
 
 
+# Base examples that several runs share
+
+
+def test_optimised_base_examples_are_chosen_once_for_all_runs_on_them(small, tmp_path, monkeypatch):
+    trained = []
+
+    def look(pool, rows, validation, run):
+        trained.append(rows.tolist())
+        return torch.tensor([float(len(trained) % 150)])  # the last but one is the best
+
+    monkeypatch.setattr("labeldistill.training.selection._learning_curve", look)
+    given = changed(small, task={"selection": "optimised"})
+    baseline = new_run("baseline", "smoke", task=given["task"], method={"true": {}}, test={"models": 1, "steps": 3})
+    learned = new_run("distill", "smoke", **given)
+    (selection,) = dependencies(learned)
+    assert dependencies(baseline) == [selection] and selection.kind == "selection"
+    for run in (baseline, learned):
+        perform(run, run.folder(tmp_path), "cpu", progress=False)
+    assert len(trained) == 150
+    rows = finished_record(selection, tmp_path).results["rows"]
+    labels = load_distilled(learned.folder(tmp_path) / "labels.safetensors")
+    assert labels.rows.tolist() == rows == trained[-4] == true_labels(Task(**given["task"])).rows.tolist()
+    again = distill(Task(**given["task"]), Ridge(), schedule=Schedule(**given["schedule"]), compute=CPU, progress=False)
+    assert torch.equal(again.labels, labels.labels)
+
+
+def test_a_selection_that_is_not_there_is_asked_for_in_a_line(small, tmp_path):
+    run = new_run("baseline", "smoke", task=small["task"], method={"true": {}}, test={"models": 1})
+    with pytest.raises(InputError, match="expected the record of the base examples' selection"):
+        experiments.run_baseline(run.spec, Workspace(tmp_path, "cpu", needs=(tmp_path / "nothing",)))
+
+
 # Baselines
 
 
