@@ -84,8 +84,7 @@ def selection_checkpoint(task: LoadedTask, seed: int) -> Checkpoint | None:
     if task.config.selection not in TRAINED_SELECTIONS or not task.context.folder:
         return None
     data = {"target": task.target.sha256, "source": task.pool.dataset.sha256, "task": _words(task), "seed": seed}
-    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
-    return open_checkpoint(task.context, data | {"network": task.network.name} | sizes, "selection")
+    return open_checkpoint(task.context, data | {"network": task.network.name} | task.sizes, "selection")
 
 
 def _with_selection(task: LoadedTask, seed: int) -> LoadedTask:
@@ -125,9 +124,8 @@ def describe_run(task: LoadedTask, seed: int) -> dict[str, Any]:
     "All that learned labels depend on, as JSON."
     data = {"target": task.target.sha256, "source": task.base.dataset.sha256, "base rows": task.base.rows.tolist()}
     network = {"network": task.network.name, "last layer": task.network.last_layer, "init": task.network.init}
-    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
     run = {"method": to_json(task.method), "student": to_json(task.student), "schedule": to_json(task.schedule)}
-    return data | {"task": _words(task)} | network | sizes | run | {"seed": seed, "precision": task.computation.precision}
+    return data | {"task": _words(task)} | network | task.sizes | run | {"seed": seed, "precision": task.computation.precision}
 
 # %% ../nbs/core/05_api.ipynb #d3e61556
 def thin_curve(
@@ -148,9 +146,9 @@ def _recipe(task: LoadedTask, distiller: Distiller, data: TrainingSet, steps: in
 
 def _settings(task: LoadedTask, distiller: Distiller, best: Best) -> dict[str, Any]:
     "Sizes, lengths, precision, and what was chosen on the way, as JSON."
-    sizes = {"training examples": len(task.split.train), "validation examples": len(task.split.valid)}
     lengths = {name.replace("_", " "): length for name, length in vars(task.schedule).items() if length is not None}
-    return sizes | lengths | {"precision": task.computation.precision} | distiller.found | {"best iteration": int(best.iteration)}
+    facts = {"precision": task.computation.precision} | distiller.found | {"best iteration": int(best.iteration)}
+    return task.sizes | lengths | facts
 
 # %% ../nbs/core/05_api.ipynb #1bd24acc
 def _collect(

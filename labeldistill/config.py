@@ -490,14 +490,14 @@ def settings_from_json(
     return cls(**{name: method_from_json(value) for name, value in given.items()})
 
 
-def method_from_json(given: Any) -> Any:
+def method_from_json(given: Any, methods: Mapping[str, type[Method]] = METHODS) -> Any:
     "The method that `{name: fields}` stands for; other values as they are. Raises `InputError`."
     if not isinstance(given, Mapping):
         return given
     (name, options), *more = given.items() or [("", {})]
-    if more or name not in METHODS:
-        raise InputError(f"method '{name}': expected one of {', '.join(METHODS)} with its fields")
-    return settings_from_json(METHODS[name], options or {})
+    if more or name not in methods:
+        raise InputError(f"method '{name}': expected one of {', '.join(methods)} with its fields")
+    return settings_from_json(methods[name], options or {})
 
 # %% ../nbs/core/01_config.ipynb #58860fcd
 def without_absent(

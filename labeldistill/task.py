@@ -151,6 +151,11 @@ class LoadedTask:
         return len(self.target.classes)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        "Numbers of real images, as records and checkpoints have them."
+        return {"training examples": len(self.split.train), "validation examples": len(self.split.valid)}
+
+    @property
     def inner_batch(self) -> int:  # N_i
         return inner_batch_size(self.count, self.classes)
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from ..config import METHODS, Method, Student, identity, setting, settings_from_json, settings_to_json, without_absent
+from ..config import METHODS, Method, Student, identity, setting, without_absent
 from ..networks.compute import select_device
 from ..utils import InputError, replacing
 
@@ -70,12 +70,7 @@ def plain_json(given: Any) -> Any:
     return json.loads(json.dumps(given, default=refuse))
 
 # %% ../../nbs/reproduce/00_records.ipynb #8989227d
-def _fill_method(given: Mapping[str, Any]) -> dict[str, Any]:
-    "A method with all its fields. Raises `InputError`."
-    (name, options), *more = given.items()
-    if more or name not in RUN_METHODS:
-        raise InputError(f"method '{name}': expected {', '.join(RUN_METHODS)}")
-    return {name: settings_to_json(settings_from_json(RUN_METHODS[name], options or {}))}
+from ..config import method_from_json, settings_from_json, settings_to_json, to_json
 
 
 def _fill_settings(section: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +87,7 @@ def fill(
     "A section of a run with all values spelled out, as JSON. Raises `InputError`."
     given = plain_json(given)
     if section is Method:
-        return _fill_method(given or {"ridge": {}})
+        return to_json(method_from_json(given or {"ridge": {}}, RUN_METHODS))
     if is_dataclass(section):
         return _fill_settings(section, given or {})
     if given is not None and type(given) is not type(section):

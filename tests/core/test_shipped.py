@@ -2,13 +2,14 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from labeldistill import evaluate, load_distilled, show
+from labeldistill import Student, evaluate, load_distilled, show
 from labeldistill.artifact import SHIPPED, labels_file
 from labeldistill.cli import main
 from labeldistill.config import to_json
@@ -82,8 +83,8 @@ def test_the_recipe_is_a_command_that_makes_the_same_run(cards, monkeypatch, tmp
 
 def test_names_are_taken_wherever_a_labels_file_is(tmp_path, capsys):
     assert show(ACROSS, tmp_path / "labels.png") and (tmp_path / "labels.png").stat().st_size > 1000
-    tested = evaluate(ACROSS, models=2, progress=False)
-    main(["evaluate", ACROSS, "--models", "2", "--quiet", "--json"])
+    tested = evaluate(ACROSS, models=1, student=Student(steps=20), progress=False)
+    main(["evaluate", ACROSS, "--models", "1", "--steps", "20", "--quiet", "--json"])
     assert json.loads(capsys.readouterr().out)["accuracies"] == list(tested.accuracies)
     out = str(tmp_path / "more.safetensors")
     task = ["--target", "digits", "--source", "letters", "--base-examples", "10"]
@@ -160,7 +161,7 @@ def test_a_true_claim_is_hardly_ever_doubted(models):
 
 
 def test_verify_trains_other_students_than_the_claim(cards):
-    [found] = verify([ACROSS], models=5, progress=False)
+    [found] = verify([ACROSS], models=2, progress=False)
     assert found.holds and found.test.seed != cards[ACROSS]["test"]["seed"]
     with pytest.raises(InputError, match="--seed 1234: is that of a claim's own students"):
         list(verify([ACROSS], seed=1234))
@@ -169,6 +170,7 @@ def test_verify_trains_other_students_than_the_claim(cards):
 def test_a_false_claim_ends_with_status_1(monkeypatch, capsys, cards):
     false = cards[ACROSS] | {"test": cards[ACROSS]["test"] | {"mean": 99.0}}
     monkeypatch.setattr("labeldistill.shipped.sets", lambda: [false])
+    monkeypatch.setattr("labeldistill.shipped.evaluate", partial(evaluate, student=Student(steps=20)))  # quicker
     with pytest.raises(SystemExit) as stop:
         main(["verify", "--quick", "--quiet"])
     assert stop.value.code == 1
