@@ -19,6 +19,10 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# What is checked on its own, so that two processes are busy to the end.
+CHECKED := $(wildcard nbs/*.ipynb) $(filter-out nbs/experiments/,$(sort $(dir $(wildcard nbs/*/*.ipynb))))
+SLOW    := $(shell grep -l '\#| slow' -r nbs --include '*.ipynb')
+
 # What exporting, cleaning and rendering may change, and its state.
 TRACKED := nbs labeldistill README.md
 STATE   := { git status --porcelain -- $(TRACKED); git diff -- $(TRACKED); } | git hash-object --stdin
@@ -41,20 +45,24 @@ quickstart: install
 
 # The notebooks' checks and the tests side by side, one thread each.
 test: install lint
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 notebooks unit
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 unit notebooks
 	$(MAKE) --no-print-directory prepare
 
-notebooks: install
-	nbdev_test --n_workers 1
+notebooks: $(addprefix check/,$(CHECKED))
+
+check/%: install
+	nbdev_test --n_workers 1 --path $*
 
 unit: install
 	pytest -m "not slow"
 
 test-slow: install
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 slow-notebooks slow-unit
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 slow-unit slow-notebooks
 
-slow-notebooks: install
-	for notebook in $$(grep -l '#| slow' -r nbs --include '*.ipynb'); do nbdev_test --n_workers 0 --flags slow --path $$notebook || exit 1; done
+slow-notebooks: $(addprefix slow/,$(SLOW))
+
+slow/%: install
+	nbdev_test --n_workers 0 --flags slow --path $*
 
 slow-unit: install
 	pytest -m slow

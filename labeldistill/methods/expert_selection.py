@@ -103,7 +103,7 @@ def trial_score(task: LoadedTask, student: Student, seed: int) -> Callable[[Tens
 
     def score(labels: Tensor) -> float:
         data = TrainingSet(task.base_images, labels.to(task.device), task.inner_batch).for_student(student)
-        steps = [data.cosine_steps] if data.cosine_steps else trial_steps(len(labels))
+        steps = [student.steps] if student.steps else trial_steps(len(labels))
         curve = mean_validation_curve(students, student.optimizer, data, task.validation, trials, TRIALS, steps)
         return best_steps(curve)[1]
 

@@ -890,11 +890,10 @@ def test_a_resumed_run_keeps_the_choice_of_images(bars, tmp_path, monkeypatch):
     assert torch.equal(resumed.labels, whole.labels) and resumed.student == whole.student
 
 
-@pytest.mark.slow
 def test_an_open_choice_of_images_gives_what_the_chosen_one_gives_alone(bars):
     method = Ridge(init=Expert(max_iterations=20), lam=100.0)  # which students of the search have too, in the run itself
     how = {"schedule": Schedule(iterations=2, outer_batch=16), **CPU}
-    task, student = Task(bars, 6, network=tiny), Student("ridge", steps=30, augment="auto")
+    task, student = Task(bars, 6, network=tiny), Student("ridge", steps=20, augment="auto")
     found = distill(task, method, student=student, **how)
     alone = distill(task, method, student=replace(student, augment=found.student.augment), **how)
     assert torch.equal(found.labels, alone.labels) and found.settings == alone.settings

@@ -18,6 +18,8 @@ from labeldistill.methods.expert_selection import (
     choose_labels,
     select_expert_labels,
     stopping_points,
+    trial_score,
+    trial_steps,
 )
 from labeldistill.methods.experts import (
     ExpertTrajectory,
@@ -204,6 +206,19 @@ def test_a_mean_curve_is_the_mean_of_curves_and_the_first_of_equals_is_best(task
     assert best_steps({10: 5.0, 20: 7.0, 30: 7.0}) == (20, 7.0)
     whole = validation_curve(Trainer(head, "sgd", own[0]), data, task.validation, own[0], False)
     assert list(whole) == [10, 30, 60]
+
+
+def test_students_of_the_search_train_for_the_steps_that_are_asked_for(task, monkeypatch):
+    trained = []
+
+    def look(head, optimizer, data, validation, seed, trials, steps):
+        trained.append(steps)
+        return dict.fromkeys(steps, 50.0)
+
+    monkeypatch.setattr("labeldistill.methods.expert_selection.mean_validation_curve", look)
+    for steps in (None, 7):
+        assert trial_score(task, Student("linear", "adam", steps=steps), 0)(torch.eye(3).repeat(2, 1)) == 50.0
+    assert trained == [trial_steps(6), [7]]
 
 
 def test_a_temperature_that_logits_do_not_stand_is_refused():
