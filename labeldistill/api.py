@@ -320,6 +320,9 @@ def _open_target(target: Any, labels: DistilledDataset, data_root: Any, by_posit
     shape = (len(labels.normalisation.mean), expected.image_size, expected.image_size)
     if dataset.images.shape[1:] != shape:
         raise InputError(f"--target '{dataset.name}': images are {tuple(dataset.images.shape[1:])}, the base images {shape}")
+    if own and dataset.classes != expected.classes and not by_position:
+        what = f"holds the labels' own images under other names of classes; expected {', '.join(expected.classes)}"
+        raise InputError(f"--target '{dataset.name}': {what}, or --match-classes-by-position")
     dataset = _match_classes(dataset, expected.classes, by_position)
     return dataset, "the labels' own test part" if own else f"other data: {dataset.name}"
 

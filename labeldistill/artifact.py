@@ -300,9 +300,10 @@ def _check_facts(distilled: _Described) -> None:
     method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
     _need(type(method) is dict and len(method) == 1, "method or task")
     _need(all(type(x) is dict for x in (*method.values(), distilled.task)), "method or task")
-    words = (distilled.network, distilled.last_layer or "", student.head, student.optimizer, *method)
+    words = (distilled.network, student.head, student.optimizer, *method)
     kinds = type(distilled.seed) is int and type(fixed) in (int, type(None))
-    _need(kinds and all(type(word) is str for word in words), "network, last layer, method, student or seeds")
+    named = type(distilled.last_layer) in (str, type(None))
+    _need(kinds and named and all(type(word) is str for word in words), "network, last layer, method, student or seeds")
     _need(all(abs(seed) < 2**63 for seed in (distilled.seed, fixed or 0)), "seeds")
     _need(type(distilled.inner_batch) is int and 1 <= distilled.inner_batch < 2**31, "examples per step")
     score, resets = distilled.validation_accuracy, distilled.resets
@@ -313,8 +314,9 @@ def _check_facts(distilled: _Described) -> None:
     _need(all(type(number) is int for number in numbers), "iterations")
     _need(distilled.init in INITS, "initialization")
     for data in (distilled.source, distilled.target):
-        words = data.name, data.sha256, data.raw or "", *data.classes
-        fit = type(data.image_size) is int and data.channels in (None, 1, 3)
+        words = data.name, data.sha256, *([] if data.raw is None else [data.raw]), *data.classes
+        numbers = type(data.image_size), type(1 if data.channels is None else data.channels)
+        fit = numbers == (int, int) and data.channels in (None, 1, 3)
         _need(fit and all(type(x) is str for x in words), "references to its data sets")
         _need(1 <= data.image_size <= 2**16, "image size")
 
@@ -477,7 +479,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # whatever becomes of the file
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"'{path}' is not a .safetensors file that can be read ({first_line(error)})") from error
+        hint = "" if path.suffix == ".safetensors" else "; expected what labels.save() writes, not torch.save()"
+        raise InputError(f"'{path}' is not a .safetensors file that can be read ({first_line(error)}){hint}") from error
     _check_format(path, metadata.get("format"))
     return tensors, metadata
 

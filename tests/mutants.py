@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("labeldistill", "tests", "benchmarks")  # the rest of the clone is linked to; no git, so that none is changed
 TIME_OUT = 600  # seconds of tests with one fault: a hang counts as caught
 FORKS = multiprocessing.get_context("forkserver")  # what the package imports is imported once, the package in each copy
-IMPORTED = ["torch", "torchvision", "safetensors.torch", "hypothesis", "sklearn.datasets", "pandas", "seaborn", "typer"]
+IMPORTED = ["torch", "torchvision", "safetensors.torch", "hypothesis", "pandas", "seaborn", "typer"]
 
 
 class Fault(NamedTuple):

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from filelock import FileLock
 
 from .datasets import Dataset, check
 from .folders import read_folder
-from .images import convert_channels, read_memory, read_npz, resize
+from .images import COPIED, convert_channels, read_memory, read_npz, resize, tell_remarks
 from .known import KNOWN
 from ..utils import InputError, enough_memory
 
@@ -112,6 +113,7 @@ def load(
     "A checked data set by name, by path, or from anything that holds one. Raises `InputError`."
     check_choices(image_size, channels)
     if isinstance(source, Dataset):
+        tell_remarks(source.name, Counter({COPIED: source.test_copies}))
         own = replace(source, raw=None) if source.raw else source  # it may hold other images than its files
         return _convert(check(own, square=not image_size), image_size, channels)
     if not isinstance(source, str | Path):

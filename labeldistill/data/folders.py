@@ -109,6 +109,7 @@ def read_folder(
 ) -> Dataset:
     "Images from class folders: gray if every file is gray, else color. Raises `InputError`."
     folders, remarks, digest = class_folders(path), Counter(), hashlib.sha256()
+    remarks["a link that leads nowhere, passed over"] = sum(not (path / name).exists() for name in _names_in(path))
     seen = {_identity(folder) for folder in (path, *folders)}  # a link in a class folder may lead to another one
     files = [(file, label) for label, folder in enumerate(folders) for file in pictures_below(folder, seen, remarks)]
 

@@ -82,13 +82,16 @@ def saved_description(
     if not path.exists():
         return {}
     with reading(path) as file:
-        metadata = file.metadata() or {}
-        return dict(json.loads(metadata["run"]).items())
+        run = json.loads((file.metadata() or {})["run"])
+        if any(type(run.get(part, {})) is not dict for part in ("task", "method", "student", "schedule")):
+            raise ValueError("its run is not described as runs are")
+        return run
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #9bcda5bb
-def _words(value: Any) -> Any:
+def _words(value: Any) -> str:
     "A value for a message: a nested one by its names, hundreds of rows by the first."
-    return ", ".join(value) if isinstance(value, Mapping) else shorten(value) if isinstance(value, list) else value
+    text = ", ".join(value) if isinstance(value, Mapping) else shorten(value) if isinstance(value, list) else str(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _find_difference(saved: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> str:
@@ -104,6 +107,7 @@ def _find_difference(saved: Mapping[str, Any], expected: Mapping[str, Any], pref
 
 # %% ../../nbs/methods/04_checkpoint.ipynb #0654150c
 RUN_FILES = ("checkpoint", "experts", "traces", "selection")  # that a run may keep in its folder
+_OWN = {"attempts.json", *(f"{name}.safetensors" for name in RUN_FILES)}
 
 
 def _check_folder(path: Path, resume: bool) -> None:  # path: file to be
@@ -113,8 +117,8 @@ def _check_folder(path: Path, resume: bool) -> None:  # path: file to be
         raise InputError(f"--checkpoint '{folder}': expected a folder, or a new one in a folder that exists")
     if path.exists() and not resume:
         raise InputError(f"'{folder}' holds a checkpoint: resume it (--resume) or choose another folder")
-    visible = [file.stem for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
-    if visible and not resume and not set(visible) & set(RUN_FILES):
+    visible = {file.name for file in folder.iterdir() if not file.name.startswith(".")} if folder.is_dir() else set()
+    if visible and not visible & _OWN:
         raise InputError(f"--checkpoint '{folder}': holds other files; expected a new or empty folder, or that of a checkpoint")
     check_writable(path if folder.is_dir() else folder, "checkpoint")
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'COMPUTE_ONCE', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX',
-           'select_device', 'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'compiler_fault',
-           'choose_computation', 'warn_of_short_run', 'disable_malloc_trim']
+           'select_device', 'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'clear_torn',
+           'compiler_fault', 'choose_computation', 'warn_of_short_run', 'disable_malloc_trim']
 
 # %% ../../nbs/networks/03_compute.ipynb #426a3ec3
 import ctypes
@@ -13,8 +13,10 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +90,18 @@ def cache_fault() -> str | None:
     return None
 
 # %% ../../nbs/networks/03_compute.ipynb #33757b53
+def clear_torn(
+    folder: Path,
+    age_s: float = 60,  # younger ones may be being written
+) -> None:
+    "Remove the empty libraries that killed compilers leave: whoever finds one later fails on it."
+    for library in folder.rglob("*.so"):
+        with suppress(OSError):  # another process was faster
+            status = library.stat()
+            if not status.st_size and time.time() - status.st_mtime > age_s:
+                library.unlink()
+
+
 @cache
 def compiler_fault(device_type: str) -> str | None:
     "Why PyTorch's compiler does not work here, found by a trial; None if it does."
@@ -103,6 +117,7 @@ def compiler_fault(device_type: str) -> str | None:
             torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.ones(3, device=device_type))
         except Exception as error:  # whatever compilers raise
             return first_line(error)
+    clear_torn(Path(cache_dir()))
     try:
         return check_writable(Path(cache_dir(), "trial"))
     except (InputError, OSError) as error:

@@ -22,7 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from .functional import has_forward_mode
 from .zoo import NETWORKS
-from ..utils import InputError, first_line, name_of
+from ..utils import InputError, enough_memory, first_line, name_of
 
 # %% ../../nbs/networks/02_network.ipynb #991c081d
 def find_factory(
@@ -108,7 +108,10 @@ def _read_logits(module: nn.Module, inputs: Any, output: Any) -> Tensor:
     "The logits of a module's output, which may be an object or a dictionary that holds them; a forward hook."
     if isinstance(output, Tensor):
         return output
-    return output["logits"] if isinstance(output, Mapping) else output.logits
+    try:
+        return output["logits"] if isinstance(output, Mapping) else output.logits
+    except (AttributeError, KeyError) as error:
+        raise ValueError(f"its output, a {type(output).__name__}, holds no logits") from error
 
 # %% ../../nbs/networks/02_network.ipynb #5a96c43f
 def _xavier_init(module: nn.Module) -> nn.Module:
@@ -250,14 +253,16 @@ def _try_network(recipe: Network) -> Network:
     "The recipe with what building and running a module tells. Raises `InputError`."
     size = recipe.channels, recipe.image_size, recipe.image_size
     try:
-        with torch.random.fork_rng(devices=[]):
-            if isinstance(recipe.factory, Reinitialized):
-                _materialize(recipe.factory.module, recipe.blank_images())  # a lazy module cannot always be copied
-            recipe = replace(recipe, arguments=_arguments(recipe.factory, *size[:2], recipe.classes))
-        module, other = recipe.build(seed=0), recipe.build(seed=1)
-        if module is other:
-            raise InputError(f"--network '{recipe.name}' gives the same module twice; expected a new one, or the module itself")
-        return _measure(recipe, module)
+        with enough_memory():
+            with torch.random.fork_rng(devices=[]):
+                if isinstance(recipe.factory, Reinitialized):
+                    _materialize(recipe.factory.module, recipe.blank_images())  # a lazy module cannot always be copied
+                recipe = replace(recipe, arguments=_arguments(recipe.factory, *size[:2], recipe.classes))
+            module, other = recipe.build(seed=0), recipe.build(seed=1)
+            if module is other:
+                what = "gives the same module twice; expected a new one, or the module itself"
+                raise InputError(f"--network '{recipe.name}' {what}")
+            return _measure(recipe, module)
     except InputError:
         raise
     except Exception as error:  # whatever the user's module does

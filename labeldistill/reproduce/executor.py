@@ -212,7 +212,7 @@ PLACE = " " * 4096  # for a folder's name in the environment of the server
 SERVE = "import sys; from labeldistill.reproduce.executor import serve; serve(sys.argv[1:])"
 PRELOADED = (
     *("labeldistill.reproduce.kernel", "ipykernel.debugger", "matplotlib.pyplot", "matplotlib_inline.backend_inline"),
-    *("labeldistill.analysis", "labeldistill.plots", "sklearn.datasets", "torch.utils.flop_counter"),
+    *("labeldistill.analysis", "labeldistill.plots", "torch.utils.flop_counter"),
     *("torch._dynamo", "torch._decomp.decompositions_for_jvp"),  # PyTorch imports them at first use
 )
 

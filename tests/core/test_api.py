@@ -45,7 +45,7 @@ from labeldistill.config import METHODS
 from labeldistill.data.base import BaseSet
 from labeldistill.data.datasets import Normalisation, Split, split
 from labeldistill.methods import experts, loop
-from labeldistill.methods.checkpoint import Checkpoint
+from labeldistill.methods.checkpoint import Checkpoint, save_tree
 from labeldistill.methods.labels import resolve_init
 from labeldistill.reproduce.runs import new_run
 from labeldistill.task import OUTER_BATCH, load_task, resolve_schedule, shorten
@@ -747,6 +747,8 @@ def test_the_same_images_under_other_names_of_classes_are_not_taken_for_the_labe
     labels, one = quick(6, target=bars), {"models": 1, "student": Student(steps=3), **CPU}
     with pytest.raises(InputError, match="--match-classes-by-position"):
         evaluate(labels, of_classes(bars, *bars.classes[:2], "z", changed=0), **one)
+    with pytest.raises(InputError, match="holds the labels' own images under other names of classes; expected"):
+        evaluate(labels, of_classes(bars, *reversed(bars.classes), changed=0), **one)
     unnamed = (bars.images, bars.labels)
     assert evaluate(labels, unnamed, **one).tested_on == "the labels' own test part"
 
@@ -909,6 +911,13 @@ def test_another_runs_checkpoint_is_refused_where_images_are_open(bars, tmp_path
     saved = Checkpoint(tmp_path, {"seed": 0}, resume=True)
     saved.save((torch.zeros(2),))
     with pytest.raises(InputError, match="was made with"):
+        distill(Task(bars, 6), Unrolled(window=2, init=Expert(iterations=5)), checkpoint=tmp_path, resume=True, **OPEN, **CPU)
+
+
+@pytest.mark.parametrize("run", ["x", {"student": "x"}, {"task": ["x"]}])
+def test_a_checkpoint_whose_run_is_none_is_refused(run, bars, tmp_path):
+    save_tree((torch.zeros(2),), tmp_path / "checkpoint.safetensors", run=json.dumps(run))
+    with pytest.raises(InputError, match="is not a checkpoint that can be read"):
         distill(Task(bars, 6), Unrolled(window=2, init=Expert(iterations=5)), checkpoint=tmp_path, resume=True, **OPEN, **CPU)
 
 

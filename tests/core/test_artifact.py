@@ -241,6 +241,9 @@ def test_pickles_are_no_way_around_the_checks_of_a_file(distilled, tmp_path):
     torch.save(distilled, tmp_path / "labels.pt")
     with pytest.raises(pickle.UnpicklingError, match=r"labeldistill\.artifact\.DistilledDataset"):
         torch.load(tmp_path / "labels.pt")
+    torch.save(distilled.labels, tmp_path / "labels.pt")
+    with pytest.raises(InputError, match=r"; expected what labels.save\(\) writes, not torch.save\(\)$"):
+        load_distilled(tmp_path / "labels.pt")
     assert not [x for x in torch.serialization.get_safe_globals() if "labeldistill" in str(x)]
 
 

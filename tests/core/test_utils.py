@@ -79,7 +79,7 @@ def test_every_verb_in_python_ends_so(verb, labels_file):
 LIMITED = """
 import resource, sys
 
-import labeldistill.api, sklearn.datasets, torchvision.transforms.functional
+import labeldistill.api, torchvision.transforms.functional
 from labeldistill.cli import main
 
 pages = int(open("/proc/self/statm").read().split()[0])

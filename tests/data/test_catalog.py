@@ -303,6 +303,15 @@ def test_a_path_is_never_a_known_name(tmp_path, monkeypatch, bars):
         assert len(load("digits")) == 1797
 
 
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    bunch, data = load_digits(), load("digits")
+    assert np.array_equal(data.labels, bunch.target) and data.images.shape == (1797, 1, 28, 28)
+    small = Image.fromarray((bunch.images[7] * 255 / 16).round().astype(np.uint8)).resize((20, 20), Image.Resampling.BICUBIC)
+    assert np.array_equal(data.images[7, 0, 4:24, 4:24], small)
+
+
 def test_one_process_at_a_time_reads_or_downloads_a_data_set(monkeypatch, tmp_path):
     def read(name, root):
         with pytest.raises(Timeout):

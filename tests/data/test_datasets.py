@@ -91,6 +91,13 @@ def test_a_validation_part_that_leaves_nothing_or_is_nothing_is_refused(valid_si
         split(given)
 
 
+def test_copies_in_a_test_part_that_is_given_are_told(bars):
+    images = torch.cat([bars.images, bars.images[:3]])
+    given = replace(bars, images=images, labels=torch.cat([bars.labels, bars.labels[:3]]), test_size=3)
+    with pytest.warns(UserWarning, match="3 x a test image that is a copy of a training image"):
+        load(given)
+
+
 def test_copies_are_not_counted_as_examples(bars):
     with pytest.raises(InputError, match="has 120 examples, 1 of them different: too few"):
         split(replace(bars, images=torch.zeros_like(bars.images)))

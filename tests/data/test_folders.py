@@ -132,10 +132,11 @@ def test_every_file_is_taken_once(folder, tmp_path):
     (folder / "a" / "deeper" / "up").symlink_to(folder)
     os.link(folder / "b" / "0.png", folder / "b" / "other.png")
     (folder / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "c").symlink_to(tmp_path / "nowhere")
     data, said = remarks_on(folder)
-    assert data.labels.bincount().tolist() == [9, 8]
+    assert data.labels.bincount().tolist() == [9, 8] and data.classes == ("a", "b")
     assert "x another name of a file, passed over" in said
-    assert "1 x a link that leads nowhere, passed over" in said
+    assert "2 x a link that leads nowhere, passed over" in said
 
 
 def test_a_class_folder_may_be_a_link(folder, tmp_path):

@@ -535,8 +535,11 @@ def test_a_folder_of_other_files_is_no_checkpoint_folder(bars, tmp_path, steps_d
     (tmp_path / "photo.png").touch()
     with pytest.raises(InputError, match=r"--checkpoint '.*': holds other files; expected a new or empty folder"):
         quick(bars, checkpoint=tmp_path)
-    assert steps_done == [] and [path.name for path in tmp_path.iterdir()] == ["photo.png"]
-    (tmp_path / "photo.png").rename(tmp_path / ".hidden")
+    (tmp_path / "photo.png").rename(tmp_path / "checkpoint.txt")
+    with pytest.raises(InputError, match=r"--checkpoint '.*': holds other files; expected a new or empty folder"):
+        quick(bars, checkpoint=tmp_path, resume=True)
+    assert steps_done == [] and [path.name for path in tmp_path.iterdir()] == ["checkpoint.txt"]
+    (tmp_path / "checkpoint.txt").rename(tmp_path / ".hidden")
     quick(bars, checkpoint=tmp_path)
     (tmp_path / "labels.txt").touch()  # beside a checkpoint
     quick(bars, checkpoint=tmp_path, resume=True)

@@ -1,5 +1,6 @@
 """The choice of device and computation: Apple's GPU, as far as a machine without it can tell; compilers that fail."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from labeldistill.networks.compute import (
     bfloat16_is_native,
     can_compile,
     choose_computation,
+    clear_torn,
     select_device,
     warn_of_short_run,
 )
@@ -115,3 +117,14 @@ def test_a_broken_compiler_is_done_without_and_said_once(eager, environment, tmp
     assert len(said) == 1 and said[0].startswith("warning: PyTorch's compiler does not work here: ")
     assert said[0].endswith("; networks are computed without it")
     assert torch.equal(labels, eager(environment)[0])
+
+
+def test_empty_libraries_of_killed_compilers_are_removed(tmp_path):
+    torn, whole, fresh = (tmp_path / "a" / f"{name}.main.so" for name in ("torn", "whole", "fresh"))
+    torn.parent.mkdir()
+    for library in (torn, whole, fresh):
+        library.write_bytes(b"\x7fELF" if library is whole else b"")
+    for library in (torn, whole):
+        os.utime(library, (0, 0))
+    clear_torn(tmp_path)
+    assert sorted(path.name for path in torn.parent.iterdir()) == ["fresh.main.so", "whole.main.so"]

@@ -342,10 +342,19 @@ def test_a_layer_that_cannot_be_taken_away_is_no_last_layer(head, call):
         make_network(factory, 3, 8, 3, last_layer="head")
 
 
+def test_a_network_that_memory_does_not_suffice_for_is_not_called_faulty():
+    class Large(user_networks.TwoHeads):
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1610612736 bytes")
+
+    with pytest.raises(InputError, match=r"^not enough memory: .* asked for 1,536 MiB; expected fewer or smaller images"):
+        make_network(Large, 3, 8, 3)
+
+
 def test_outputs_that_hold_no_logits_are_refused():
     class Holds(user_networks.TwoHeads):
         def forward(self, x):
             return UserDict(scores=super().forward(x))
 
-    with pytest.raises(InputError, match=r"fails on two 3x8x8 images: .*logits"):
+    with pytest.raises(InputError, match=r"fails on two 3x8x8 images: its output, a UserDict, holds no logits"):
         make_network(Holds, 3, 8, 3)
