@@ -126,7 +126,7 @@ def levers(at: Setting) -> Parts:
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #ad5f90c0
 OTHER_STUDENTS = tuple(product(("lenet", "mlp", "convnet", "alexnet", "resnet18"), ("adam", "adamw", "sgd")))
-_TESTED = {1: "Searched, unrolled, squared error", 10: "Three experts, shift"}  # by images of a class
+_TESTED = {1: "Searched, unrolled, squared error", 10: "Unrolled, shift, squared error"}  # by images of a class
 
 
 def transfers(at: Setting) -> Parts:
