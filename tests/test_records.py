@@ -1,7 +1,9 @@
 """Committed records: every `result.json` is listed with its hash, and no byte of any is changed or lost."""
 
 import hashlib
+import re
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -30,3 +32,17 @@ def test_no_record_is_changed_or_lost_wherever_it_lies(records):
     _, hashes = records
     assert len(hashes) == 298
     assert hashlib.sha256("\n".join(sorted(hashes.values())).encode()).hexdigest() == ALL
+
+
+def test_the_page_of_runs_counts_the_folders_that_there_are(records):
+    folder, hashes = records
+    there = Counter(path.split("/")[1] for path in hashes)
+    names = [path.split("/")[2] for path in hashes if path.startswith("results/sets/")]
+    cards = sum(bool(re.search(r"-card-\w+$", name)) for name in names)
+    lines = re.findall(r"^\| `(\w+)` \| (.*) \|$", (folder / "README.md").read_text(encoding="utf-8"), re.M)
+    scales = {scale: text for scale, text in lines if scale in ("paper", "digits", "cross", "sets", "short")}
+    assert len(scales) == 5
+    counts = {scale: [int(n) for n in re.findall(r"\b(\d+) runs\b", text)] for scale, text in scales.items()}
+    assert counts == {**{scale: [] for scale in scales}, "sets": [there["sets"]]}
+    assert f"{there['sets'] - cards} label sets" in scales["sets"] and f"{cards} cards" in scales["sets"]
+    assert ("empty so far" in scales["short"]) == (there["short"] == 0)

@@ -31,7 +31,7 @@ from labeldistill.reproduce.exhibits import (
     exhibit_runs,
     names_at,
 )
-from labeldistill.reproduce.records import write_json
+from labeldistill.reproduce.records import Record, write_json
 from labeldistill.reproduce.runs import Done, finished, new_run
 from labeldistill.reproduce.soft_labels import EARLY, IMAGES, Setting
 
@@ -567,6 +567,33 @@ def test_students_of_committed_records_are_as_many_as_their_runs_say():
         tested = done.results["tests"]["none"]
         assert len(tested["accuracy"]["values"]) == done.run.spec["protocol"]["students"] == 5
         assert done.run.spec["protocol"]["candidate_steps"] is None
+
+
+# better labels
+
+
+def test_aims_are_judged_by_what_validation_picks(tmp_path, monkeypatch):
+    reached = Shown("better_labels", tmp_path, "paper", monkeypatch).scope["reached"]
+    spec = {"task": {"selection": "searched"}, "student": {"augment": None, "loss": "mse"}, "method": {"unrolled": {}}}
+    made = [
+        (Path(str(validation)), Record(spec, {"validation_accuracy": validation, "accuracy": accuracy(mean)}, {}))
+        for validation, mean in ((70.0, 69.0), (71.0, 68.0))
+    ]
+    words = "searched, unrolled, squared error"
+    assert reached(made, 68) == render.Entry("68.00 ± 1.00 (2)", Path("71.0"), f"aim 68, +0.00: met<br>{words}")
+    assert reached(made, 69).below == f"aim 69, \N{MINUS SIGN}1.00: missed<br>{words}"
+    assert reached([], 69).below == "aim 69<br>not run" and reached([], None).text == "-"
+
+
+def test_the_page_counts_its_aims_as_its_table_does():
+    outputs = [output for cell in PAGES["better_labels"].cells for output in cell.get("outputs", [])]
+    (table,) = (text for output in outputs if "aim 81" in (text := output.get("data", {}).get("text/markdown", "")))
+    here = next(line for line in table.splitlines() if "aim 83" in line)
+    lenet = "".join(line for line in table.splitlines() if line.startswith("| **here, LeNet"))
+    assert (lenet.count(": met"), lenet.count(": missed"), lenet.count("<br>not run")) == (4, 4, 1)
+    assert "met" not in here and here.count("not run") == 3
+    text = "".join(cell.source for cell in PAGES["better_labels"].cells if cell.cell_type == "markdown")
+    assert "Four aims were met and four missed with LeNet, one was not run." in text
 
 
 # the whole report

@@ -193,6 +193,14 @@ def test_titles_say_what_was_run():
     assert found["smoke"] == "Label sources within one budget (digits, lenet)"
 
 
+def test_titles_of_the_papers_tables_say_where_runs_are_shorter():
+    for name, exhibit in EXHIBITS.items():
+        tail = " (a tenth of the iterations)"
+        short = {scale for scale in SCALES if exhibit.heading(scale).endswith(tail)}
+        assert short == ({"short"} if exhibit.table else set()), name
+        assert exhibit.heading("short").removesuffix(tail) == exhibit.heading("paper"), name
+
+
 def test_titles_say_where_stopping_points_come_from():
     with_points = {name for name, study in STUDIES.items() if "stopping points as for MNIST" in study.heading("paper", DIGITS)}
     assert not any("as for MNIST" in study.heading("paper") for study in STUDIES.values())
