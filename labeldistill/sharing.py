@@ -172,7 +172,16 @@ def _head(facts: dict[str, Any], evaluation: Evaluation | None) -> str:
     return _extra("huggingface_hub.repocard_data").DatasetCardData(**about).to_yaml()
 
 
-def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load: str) -> str:
+def _loss(labels: Tensor, loss: str | None) -> str:  # labels: (N, C)
+    "Which loss labels are for where that is not the usual one, a line of the card."
+    if loss != "mse":
+        return ""
+    line = "The labels are for squared error: `torch.nn.MSELoss` of a network's outputs, without a softmax, and the labels."
+    no_use = " They are not probabilities, so networks learn nothing from them by cross-entropy."
+    return f"{line}{'' if are_probabilities(labels) else no_use}\n"
+
+
+def _card(facts: dict[str, Any], labels: Tensor, evaluation: Evaluation | None, load: str) -> str:  # labels: (N, C)
     "The text of README.md."
     source, target = facts["source"]["name"], facts["target"]["name"]
     origin = ORIGINS.get(source)
@@ -180,8 +189,10 @@ def _card(facts: dict[str, Any], count: int, evaluation: Evaluation | None, load
     known = target in KNOWN
     words = {"target": target if known else "a data set that is not public", "load": load, "origin": said}
     words["evaluate"] = "ld.evaluate(labels)" if known else "ld.evaluate(labels, target=...)  # data with these classes"
+    words["kind"] = "soft" if are_probabilities(labels) else "real-valued"
+    words |= {"title": words["kind"].capitalize(), "loss": _loss(labels, facts["student"].get("loss"))}
     text = asset("dataset_card.md").read_text(encoding="utf-8")
-    return text.format(**words, count=count, head=_head(facts, evaluation), facts=json.dumps(facts, indent=1))
+    return text.format(**words, count=len(labels), head=_head(facts, evaluation), facts=json.dumps(facts, indent=1))
 
 # %% ../nbs/core/09_sharing.ipynb #97a1f429
 def _write_files(labels: DistilledDataset, folder: Path, evaluation: Evaluation | None, load: str) -> None:
@@ -192,7 +203,7 @@ def _write_files(labels: DistilledDataset, folder: Path, evaluation: Evaluation 
     with safe_open(folder / _LABELS, "pt") as file:
         facts = json.loads(file.metadata()["labeldistill"])
     parquet.write_table(as_table(whole), folder / _TABLE)
-    (folder / "README.md").write_text(_card(facts, len(labels), evaluation, load), encoding="utf-8")
+    (folder / "README.md").write_text(_card(facts, labels.labels, evaluation, load), encoding="utf-8")
 
 # %% ../nbs/core/09_sharing.ipynb #02b39f68
 def export(

@@ -36,12 +36,18 @@ def _accuracy(test: dict[str, Any]) -> str:
     return f"{test['mean']:.1f} ± {test['std']:.1f} %"
 
 
+def _are_real(card: dict[str, Any]) -> bool:
+    "Whether the labels are real numbers, learned for squared error, rather than probabilities."
+    return card["test"].get("loss") == "mse"
+
+
 def set_line(card: dict[str, Any]) -> str:
     "A label set in one line, its name first."
     test = card["test"]
     how = [f"{test['n']} x {test['network']}", test["optimizer"], f"{test['steps']} steps", *map(test.get, ("loss", "augment"))]
     told = ", ".join(word for word in how if word not in (None, "cross-entropy", "none"))
-    return f"{card['name']:26} {_accuracy(test)} ({told}); {card['method']}; images: {card['source']}"
+    method = f"{card['method']}, real-valued labels" if _are_real(card) else card["method"]
+    return f"{card['name']:26} {_accuracy(test)} ({told}); {method}; images: {card['source']}"
 
 # %% ../nbs/core/08_shipped.ipynb #f689a7a6
 def _lines_of_tests(card: dict[str, Any]) -> list[str]:
@@ -66,7 +72,10 @@ def _leak(canaries: dict[str, Any]) -> str:
 # %% ../nbs/core/08_shipped.ipynb #7f7bf30d
 def card_text(card: dict[str, Any]) -> str:
     "The card of a label set, in Markdown."
-    parts = [f"# {card['name']}", f"{card['count']} soft labels: images of {card['source']}, classes of {card['target']}."]
+    kind = "real-valued" if _are_real(card) else "soft"
+    parts = [f"# {card['name']}", f"{card['count']} {kind} labels: images of {card['source']}, classes of {card['target']}."]
+    if _are_real(card):
+        parts.append("Train by squared error, `torch.nn.MSELoss` of a network's outputs and the labels, not by cross-entropy.")
     parts += ["## Accuracy", "\n".join(_lines_of_tests(card)), "## Made by", f"```\n{card['recipe']}\n```"]
     parts += ["## Leaks", _leak(card["canaries"])]
     parts += ["## Terms", f"Images: {card['licence'] or 'see their publisher'}. {card['citation']}. Labels: MIT."]

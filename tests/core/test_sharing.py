@@ -240,6 +240,24 @@ def test_the_card_of_known_images_names_their_licence_and_origin(tmp_path):
     assert "model-index" not in card.data.to_dict()
 
 
+@pytest.mark.parametrize("loss", ["mse", "cross-entropy"])
+@pytest.mark.parametrize("kind", ["real-valued", "soft"])
+def test_a_card_says_what_the_labels_are_and_which_loss_they_are_for(distilled, tmp_path, kind, loss):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("huggingface_hub")
+    numbers = torch.eye(3)[distilled.base_labels]
+    student = ld.Student("linear", "adam", "random", steps=10, loss=loss)
+    replace(distilled, labels=numbers - float(kind != "soft"), student=student).export(tmp_path / "shared")
+    text = (tmp_path / "shared" / "README.md").read_text().split("```json")[0]
+    other = {"real-valued": "soft", "soft": "real-valued"}[kind]
+    assert f"# {kind.capitalize()} labels for 6 images\n" in text and f"with these {kind} labels, and on" in text
+    assert f"(image, {kind} label)" in text and f"{other} label" not in text.lower()
+    assert ("torch.nn.MSELoss" in text) == (loss == "mse")
+    assert ("learn nothing from them by cross-entropy" in text) == ((kind, loss) == ("real-valued", "mse"))
+    intro = text.split("```python")[0].split("labels for 6 images")[1].strip().splitlines()
+    assert len(intro) == 2 + (loss == "mse") and intro[-1].startswith("Made by ") and "{" not in text
+
+
 def test_names_in_a_card_cannot_break_out(distilled, tmp_path):
     pytest.importorskip("pyarrow")
     cards = pytest.importorskip("huggingface_hub.repocard")
@@ -251,7 +269,7 @@ def test_names_in_a_card_cannot_break_out(distilled, tmp_path):
     card = cards.DatasetCard.load(tmp_path / "strange" / "README.md")
     assert card.data.to_dict()["labeldistill"]["source"]["name"] == strange
     facts, broken = facts_in(card), f"{strange}\n---\n"
-    again = cards.DatasetCard(sharing._card(facts | {"source": facts["source"] | {"name": broken}}, 6, None, "load"))
+    again = cards.DatasetCard(sharing._card(facts | {"source": facts["source"] | {"name": broken}}, named.labels, None, "load"))
     assert again.data.to_dict()["labeldistill"]["source"]["name"] == broken
     assert facts["target"]["name"] == strange and "<script>" not in card.text.split("```json")[0]
 

@@ -18,6 +18,7 @@ from labeldistill.reproduce.records import read_record
 from labeldistill.reproduce.sets import SETS, recipe, ship
 from labeldistill.shipped import Verification, card_text, set_line, sets, verify
 from labeldistill.training.evaluation import Evaluation
+from labeldistill.training.training_set import are_probabilities
 from labeldistill.utils import InputError
 
 ACROSS = "letters-digits-10-lenet"  # of built-in data
@@ -133,6 +134,16 @@ def test_a_card_reads_as_text(cards):
         assert text.startswith(f"# {card['name']}\n") and card["recipe"] in text
         assert "wrong classes" in text and "None" not in text
         assert f"{card['test']['mean']:.1f} ± {card['test']['std']:.1f} %" in text
+
+
+def test_cards_and_lines_say_which_labels_are_real_numbers(cards):
+    real = {name for name in cards if not are_probabilities(load_distilled(name).labels)}
+    assert {"mnist-10-lenet", "mnist-50-lenet"} <= real < {*cards} and ACROSS not in real
+    for name, card in cards.items():
+        text, line = card_text(card), set_line(card)
+        assert (load_distilled(name).student.loss == "mse") == (name in real)
+        assert f"{card['count']} {'real-valued' if name in real else 'soft'} labels: images of" in text
+        assert ("torch.nn.MSELoss" in text) == ("; unrolled, real-valued labels; images" in line) == (name in real)
 
 
 def an_evaluation(*accuracies):
