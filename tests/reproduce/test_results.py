@@ -302,10 +302,11 @@ def test_hours_are_summed_by_kind_and_device(tmp_path, monkeypatch):
 
 
 def test_claims_have_a_command_minutes_and_a_tolerance(made_up, monkeypatch):
-    (table,) = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
+    table, costs = Shown("claims", made_up, "smoke", monkeypatch).by_name[""]
     rows = {line.split(".**")[0].strip("| *"): line.split(" | ") for line in table.data.splitlines()[2:]}
     assert len(rows) == len(EXHIBITS) - 2 and next(iter(rows)) == "Table 1"
-    _, command, minutes, runs, tolerance, verdicts = rows["Table 1"]
+    _, command, minutes, runs, hours, tolerance, verdicts = rows["Table 1"]
+    assert hours == "" and len(costs.data.splitlines()) == 2  # nothing is left to do
     assert command == "`labeldistill reproduce table1 --scale smoke`" and runs == "28 of 28" and "46 better" in verdicts
     assert minutes and [float(limit) >= 0 for limit in tolerance.split(" to ")] == [True, True]
 
