@@ -28,7 +28,7 @@ def environment() -> str:
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
 
 # %% ../../nbs/reproduce/15_archive.ipynb #b9398dda
-_KEPT = ("run.json", "result.json", "labels.safetensors", "run.ipynb", "log.txt")  # of each run
+_KEPT = ("run.json", "result.json", "labels.safetensors", "trace.safetensors", "run.ipynb", "log.txt")  # of each run
 
 
 def files_to_keep(results: Path, scale: str) -> list[Path]:  # results: folder of all results
