@@ -32,7 +32,7 @@ from .exhibits import EXHIBITS, all_runs, cells, check_exhibit, with_data_at_han
 from .experiments import Workspace, run_timing
 from .records import read_record, run_identity, write_json
 from .render import number_of, plan_file, write_report
-from .runs import EXPERIMENTS, Run, dependencies, finished_record
+from .runs import EXPERIMENTS, Run, dependencies, finished_record, shares_base
 from ..utils import InputError, first_line
 
 # %% ../../nbs/reproduce/16_plan.ipynb #6c417c4c
@@ -54,7 +54,7 @@ def likeness(spec: Mapping[str, Any]) -> str:  # content of run.json
     "What runs have in common that are alike, as a hash."
     task, schedule = (dict(spec.get(part, {})) for part in ("task", "schedule"))
     task |= dict.fromkeys(("source", "base_examples", "base_seed"))
-    if spec["kind"] in EXPERIMENTS and EXPERIMENTS[spec["kind"]].shares_base and task.get("selection") == "optimised":
+    if shares_base(spec):
         task["selection"] = "random"  # the choice is a run of its own
     if known := KNOWN.get(str(task.get("target"))):
         task["target"] = [known.examples, known.classes, *known.shape]
