@@ -38,6 +38,12 @@ def own_data_root(monkeypatch, tmp_path_factory, request):
         monkeypatch.setenv("LABELDISTILL_DATA", str(tmp_path_factory.getbasetemp() / "no-data"))
 
 
+@pytest.fixture(autouse=True)
+def own_random_numbers():
+    "A test draws the same numbers whichever tests ran before it."
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     "Every connection is refused, at once and without leaving the machine."
