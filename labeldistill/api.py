@@ -346,14 +346,14 @@ def _warn_of_known(labels: DistilledDataset, dataset: Dataset, rows: Tensor) -> 
 def _test_network(labels: DistilledDataset, dataset: Dataset, network: Any, last_layer: str | None) -> tuple[Network, bool]:
     "The network to test with, and whether it is the labels' own. Raises `InputError`."
     if network is None and labels.from_file and labels.network not in NETWORKS:
-        remark = "code that a file names is not run; if you trust it, give it with --network"
+        remark = "code that a file names is not run; if you trust it, give it with --network or network=..."
         raise InputError(f"the labels were made with network '{labels.network}': {remark}")
     own = network is None or (name_of(network) if callable(network) else network) == labels.network
     layer = labels.last_layer if own and last_layer is None else last_layer
     try:
         return network_for(dataset, labels.network if network is None else network, layer, labels.init), own
     except InputError as error:
-        remark = " (which the labels were made with; others go with --network)" if network is last_layer is None else ""
+        remark = " (the labels' own; give it again: network=...)" if network is last_layer is None else ""
         raise InputError(f"{error}{remark}") from error
 
 # %% ../nbs/core/05_api.ipynb #7bd7fec9

@@ -10,7 +10,7 @@ __all__ = ['FORMAT', 'SHIPPED', 'DataReference', 'refer_to', 'resolve', 'as_pixe
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from labeldistill.training.evaluation import Evaluation
 
 # %% ../nbs/core/03_artifact.ipynb #34acdb07
-from .config import Student, Task, settings_from_json, settings_to_json
+from .config import METHODS, Student, Task, settings_from_json, settings_to_json
 from .data.catalog import IN_MEMORY, load
 from .data.datasets import Dataset, Normalisation
 from .data.known import KNOWN
@@ -295,11 +295,23 @@ def _check_tensors(distilled: _Described) -> None:
     _need(distilled.curve.shape[1:] == (3,), "learning curve")
 
 # %% ../nbs/core/03_artifact.ipynb #f52c9899
+def _check_fields(
+    cls: type | None,  # a settings class; None: one that this version does not know
+    given: dict[str, Any],
+) -> None:
+    "Raises `InputError` for a value that does not fit the field of its name; tensors are told by their hash alone."
+    if cls is not None:
+        told = {name: fact for name, fact in given.items() if not (type(fact) is dict and "sha256" in fact)}
+        settings_from_json(cls, {f.name: told[f.name] for f in fields(cls) if f.name in told})
+
+
 def _check_facts(distilled: _Described) -> None:
     "Raises `ValueError` unless names, numbers, method, task and references are what they should be."
     method, student, fixed = distilled.method, distilled.student, distilled.fixed_init
     _need(type(method) is dict and len(method) == 1, "method or task")
     _need(all(type(x) is dict for x in (*method.values(), distilled.task)), "method or task")
+    _check_fields(METHODS.get(distilled.method_name), method[distilled.method_name])
+    _check_fields(Task, distilled.task | {"target": distilled.target.name, "source": distilled.source.name})
     words = (distilled.network, student.head, student.optimizer, *method)
     kinds = type(distilled.seed) is int and type(fixed) in (int, type(None))
     named = type(distilled.last_layer) in (str, type(None))
@@ -318,6 +330,7 @@ def _check_facts(distilled: _Described) -> None:
         numbers = type(data.image_size), type(1 if data.channels is None else data.channels)
         fit = numbers == (int, int) and data.channels in (None, 1, 3)
         _need(fit and all(type(x) is str for x in words), "references to its data sets")
+        _need(re.fullmatch("[0-9a-f]{64}", data.sha256), "the SHA-256 of a data set")
         _need(1 <= data.image_size <= 2**16, "image size")
 
 # %% ../nbs/core/03_artifact.ipynb #b8079cc7

@@ -709,7 +709,7 @@ TESTING = {
     },
     "labels of an unknown network": (
         {"file": "@network.safetensors", "network": None},
-        "the labels were made with network 'nonsense': code that a file names is not run; .* give it with --network$",
+        "the labels were made with network 'nonsense': code that a file names is not run; .* give it with --network or network=",
     ),
     "a network without a last layer of the name": (
         {"network": None, "last_layer": "nope"},

@@ -261,7 +261,7 @@ def test_what_cannot_be_evaluated_is_refused(options, message, labels):
 
 def test_labels_of_a_network_without_a_name_say_so():
     learned = quick(network=lambda *size, **sizes: tiny(*size, **sizes))
-    with pytest.raises(InputError, match=r"cannot be found by name.* \(which the labels were made with; others"):
+    with pytest.raises(InputError, match=r"cannot be found by name.* \(the labels' own; give it again: network="):
         evaluate(learned, models=1, **CPU)
 
 

@@ -347,6 +347,10 @@ def with_student(what, **fields):
         ),
         pytest.param(lambda tensors, facts: facts["target"].update(name=5), id="a target whose name is a number"),
         pytest.param(lambda tensors, facts: facts["source"].update(image_size="x"), id="a source whose size is text"),
+        pytest.param(lambda tensors, facts: facts["source"].update(sha256="ab/cd"), id="a source whose hash is a word"),
+        pytest.param(lambda tensors, facts: facts["task"].update(base_examples="x"), id="a task whose number is text"),
+        with_fact("a method whose number is text", "method", {"ridge": {"lam": "x"}}),
+        with_fact("a method whose number is out of its limits", "method", {"ridge": {"lam": -1.0}}),
     ],
 )
 def test_damaged_contents_are_refused_before_they_are_used(damaged_copy, change, bars_npz):
@@ -360,6 +364,13 @@ def test_damaged_metadata_are_refused(damaged_copy, facts, version):
     metadata = {"format": f"labeldistill/{version}"} | ({} if facts is None else {"labeldistill": facts})
     with pytest.raises(InputError, match=r"^[^\n]*damaged\.safetensors' is damaged[^\n]*$"):
         load_distilled(damaged_copy(metadata=metadata))
+
+
+def test_labels_that_began_with_a_tensor_are_saved(bars_npz, tmp_path):
+    start = torch.eye(3)[[0, 1, 2]]
+    task, schedule = Task(bars_npz, base_examples=3), Schedule(iterations=1, validate_every=1)
+    distill(task, Ridge(init=start), schedule=schedule).save(tmp_path / "labels.safetensors")
+    assert "sha256" in load_distilled(tmp_path / "labels.safetensors").method["ridge"]["init"]
 
 
 # Files of version 0.1
