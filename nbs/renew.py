@@ -1,6 +1,7 @@
 """Renews what is committed of the results: the pages of nbs/results, verdicts.csv, and the table on the home page."""
 
 from pathlib import Path
+from statistics import median
 
 import nbformat
 
@@ -26,9 +27,9 @@ def pooled_entry(group: list[Done]) -> Entry:  # group: base sets of one label s
 
 
 def minutes_entry(group: list[Done]) -> Entry:
-    "Minutes of a run, mean over base sets."
+    "Minutes of a run, median of the base sets."
     seconds = [read_record(done.folder).facts["seconds"] for done in group]
-    return Entry(f"{sum(seconds) / len(seconds) / 60:.0f}") if seconds else NOT_RUN
+    return Entry(f"{median(seconds) / 60:.0f}") if seconds else NOT_RUN
 
 
 def which_method(results: Path, scale: str = "paper") -> Table:
