@@ -37,7 +37,7 @@ from .data.known import KNOWN
 from .networks.compute import select_device
 from .task import open_dataset
 from .training.training_set import are_probabilities
-from .utils import InputError, asset, check_writable, enough_memory, first_line, replacing
+from .utils import InputError, asset, check_writable, enough_memory, first_line, replacing, user_path
 
 # %% ../nbs/core/03_artifact.ipynb #2efa6529
 @dataclass(frozen=True)
@@ -381,8 +381,8 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
 
     def _example(self, place: int) -> tuple[Any, Tensor]:
         "A normalized image (c, h, w) float32, or what `transform` makes of it, and its soft label (C,)."
-        image = self.inputs[place]
-        return image if self.transform is None else self.transform(image.clone()), self.labels[place]  # it may work in place
+        image = self.inputs[place].clone()  # whoever gets it may work in place
+        return image if self.transform is None else self.transform(image), self.labels[place].clone()
 
     def with_images(
         self,
@@ -411,7 +411,7 @@ class DistilledDataset(_Described, _Indexed[tuple[Any, Tensor]]):
 
     def save(self, path: str | Path) -> None:
         "Write one .safetensors file for `load_distilled`, whole or not at all. Raises `InputError` where none can be written."
-        check_writable(path := Path(path).expanduser(), endings=(".safetensors",))
+        check_writable(path := user_path(path), endings=(".safetensors",))
         _write_checked(self, path)
 
     def to_npz(self, path: str | Path) -> None:
@@ -506,7 +506,7 @@ def labels_file(
 ) -> Path:
     "The file that holds labels."
     shipped = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
-    return shipped.get(labels, Path(labels)) if isinstance(labels, str) else labels
+    return (isinstance(labels, str) and shipped.get(labels)) or user_path(labels)
 
 # %% ../nbs/core/03_artifact.ipynb #9a3cca81
 @enough_memory()

@@ -371,7 +371,7 @@ def baseline_command(
     from labeldistill.api import evaluate, true_labels
 
     how = {"student": student, "compute": compute, "models": models, "seed": seed, "progress": not quiet}
-    found = evaluate(true_labels(task, label_smoothing, seed=seed), **how)
+    found = evaluate(true_labels(task, label_smoothing, seed=seed, compute=compute, progress=not quiet), **how)
     report(found.as_dict(), as_json, str(found))
 
 # %% ../nbs/core/07_cli.ipynb #f020140f

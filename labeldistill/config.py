@@ -183,7 +183,9 @@ class Schedule(Settings):
     )
     iterations: int | None = setting(None, "iterations, instead of epochs", at_least=1)
     outer_batch: int | None = setting(None, "real images in an iteration N_o; default: 1024", at_least=1)
-    validate_every: int | None = setting(None, "epochs between validations; default: 5, fewer in short runs", at_least=1)
+    validate_every: int | None = setting(
+        None, "epochs between validations; default: 5, fewer in short runs, more where an epoch is short", at_least=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -305,7 +307,7 @@ class Ridge(Method):
     lam: float = setting(1.0, "regularization lambda of the ridge regression", above=0)
     pseudo_step: float = setting(0.01, "step alpha of the global ridge weights", above=0, at_most=1)
     scale_lr: float = setting(0.01, "learning rate of the calibration scale", above=0)
-    label_lr: float = setting(1e-3, "learning rate of the labels", above=0)
+    label_lr: float = setting(1e-3, "learning rate of the labels, or of the images", above=0)
     monitor_window: int | None = setting(None, "iterations averaged to detect overfitting; default: 50, 100 or 200", at_least=1)
     init: Init = setting(None, INIT_HELP)
     learn: Literal["labels", "images"] = setting("labels", "what is learned")
@@ -324,7 +326,7 @@ class SecondOrder(Method):
     title: ClassVar[str] = "labels learned through one look-ahead step (LD)"
 
     inner_lr: float = setting(0.01, "learning rate alpha of the look-ahead step", above=0)
-    label_lr: float = setting(1e-3, "learning rate of the labels", above=0)
+    label_lr: float = setting(1e-3, "learning rate of the labels, or of the images", above=0)
     monitor_window: int | None = setting(None, "iterations averaged to detect overfitting; default: 50, 100 or 200", at_least=1)
     init: Init = setting(None, INIT_HELP)
     learn: Literal["labels", "images"] = setting("labels", "what is learned")
@@ -356,13 +358,25 @@ class Unrolled(Method):
         None, "factor of the student's outputs in the outer loss; default: 1, with squared error 5", above=0, absent=None
     )
     horizon: int | None = setting(
-        None, "most steps that students go; default: the most that are tried, 1000 or 1701", at_least=1, absent=None
+        None, "most steps that students go; default: those of a cosine, 1000, or 1701 above 100 images", at_least=1, absent=None
+    )
+    students: Any = setting(
+        None, "networks of an iteration's students, one each, as in lenet,mlp or lenet,lenet; default: one student", absent=None
+    )
+    label_ema: float | None = setting(
+        None, "share that the running mean of the labels keeps in an iteration; default: no mean", above=0, below=1, absent=None
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.horizon is not None and self.window > self.horizon:
             raise InputError(f"--window {self.window}: must be at most {self.horizon}, the steps of a student (--horizon)")
+        students = self.students.split(",") if isinstance(self.students, str) else self.students
+        if students is not None:
+            fit = isinstance(students, list | tuple) and [isinstance(x, str) or callable(x) for x in students]
+            if not (fit and all(fit)):
+                raise InputError(f"--students {self.students!r}: expected networks by name, as in lenet,mlp, or a list of them")
+            object.__setattr__(self, "students", tuple(students))
 
     def build(self, task: Any) -> Any:
         from labeldistill.methods.unrolled import UnrolledLabels
@@ -466,8 +480,11 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [to_json(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(name): to_json(part) for name, part in value.items()}
     if isinstance(value, Path):
         return str(value)
+    value = value if hasattr(value, "sha256") else getattr(value, "labels", value)  # what a distilled data set stands for here
     if hasattr(value, "sha256") or hasattr(value, "dtype"):
         return {"sha256": getattr(value, "sha256", None) or _content_hash(value)}
     return name_of(value) if callable(value) else f"<{type(value).__name__}>"

@@ -33,7 +33,7 @@ from .data.known import KNOWN
 from .training.evaluation import Evaluation
 from .training.trainer import OPTIMIZERS
 from .training.training_set import are_probabilities
-from .utils import InputError, asset, check_writable, first_line, replacing
+from .utils import InputError, asset, check_writable, first_line, replacing, user_path
 
 # %% ../nbs/core/09_sharing.ipynb #2b9593e8
 def write_npz(
@@ -41,19 +41,19 @@ def write_npz(
     path: str | Path,  # ends in .npz
 ) -> None:
     "Write images, soft labels, names of the classes, mean and deviation of pixels as arrays. Raises `InputError`."
-    check_writable(Path(path), endings=(".npz",))
+    check_writable(path := user_path(path), endings=(".npz",))
     arrays = {"images": labels.images.permute(0, 2, 3, 1), "labels": labels.labels}
     if labels.learned_images is not None:
         arrays["inputs"] = labels.inputs.permute(0, 2, 3, 1)
     words = {"classes": np.array(labels.classes), **labels.normalisation._asdict()}
-    with replacing(Path(path)) as part, part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **{name: x.cpu().numpy() for name, x in arrays.items()}, **words)
 
 # %% ../nbs/core/09_sharing.ipynb #4639b989
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:  # folder: final name
     "A temporary folder that is renamed to `folder` if the block succeeds and removed if it fails. Raises `InputError`."
-    with replacing(folder := folder.expanduser().absolute()) as part:
+    with replacing(folder := user_path(folder).absolute()) as part:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"'{folder}': is there already; expected the name of a new folder")
         part.mkdir()

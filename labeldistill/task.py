@@ -88,9 +88,11 @@ def target_classes(base: BaseSet, target: Dataset) -> Tensor:  # (N,) int64
 
 # %% ../nbs/core/02_task.ipynb #e6e2b5c2
 def prepare_device(device: str) -> torch.device:
-    "The device to compute on. It becomes the current GPU; on a CPU freed memory is kept from then on. Raises `InputError`."
+    "The device to compute on. It becomes the current GPU, without TF32; a CPU keeps freed memory. Raises `InputError`."
     place = select_device(device)
     cache_fault()  # PyTorch makes that folder soon
+    if place.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # convolutions that records call float32
     if place.type == "cuda" and place.index is not None:
         torch.cuda.set_device(place)
     if place.type == "cpu":
@@ -164,6 +166,16 @@ class LoadedTask:
         own = vars(self.method) if isinstance(self.method, Ridge) else {}
         return make_head(kind, self.network, self.device, computation, own, loss)
 
+    def other_network(self, network: Any, option: str) -> Network:  # as in `Task`, None: the task's own; option: for messages
+        "A network for the task's images and classes. Raises `InputError`."
+        if network in (None, self.network.name, self.config.network):
+            return self.network
+        try:
+            return network_for(self.target, network, None, self.network.init)
+        except InputError as error:
+            text = str(error).replace("--network", option, 1)
+            raise InputError(text if option in text else f"{option}: {text}") from error
+
     @cached_property
     def base(self) -> BaseSet:  # without rows where images are learned
         "Base examples. They are chosen when they are first asked for, after all that can be refused without them."
@@ -171,7 +183,7 @@ class LoadedTask:
             return BaseSet(self.target, torch.arange(0))
         if isinstance(self.pool, BaseSet):
             return self.pool
-        goal = Goal(self.train, self.validation, self.network)
+        goal = Goal(self.train, self.validation, self.network) if self.config.selection != "random" else None
         pool = replace(self.pool, progress=self.context.progress, goal=goal, students=self.config.search_students)
         return BaseSet(pool.dataset, select_rows(self.config.selection, pool, self.count))
 

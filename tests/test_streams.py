@@ -51,6 +51,7 @@ STREAMS = {  # purpose: seed of its stream where the run's seed is 1234
     ("steps network",): 7346163855282611613,
     ("steps",): 1402717696073954084,
     ("student batches", 0): 4351870259287361271,
+    ("student beside", 0): 2122470230480646414,
     ("student", 0): 6793036015847825786,
     ("students of the choice",): 962493829166182978,
     ("trace",): 5889602928188588488,

@@ -23,7 +23,7 @@ from .datasets import Dataset, check
 from .folders import read_folder
 from .images import COPIED, convert_channels, read_memory, read_npz, resize, tell_remarks
 from .known import KNOWN
-from ..utils import InputError, enough_memory
+from ..utils import InputError, enough_memory, user_path
 
 # %% ../../nbs/data/06_catalog.ipynb #25488243
 def find_root(
@@ -74,7 +74,7 @@ def _convert(dataset: Dataset, image_size: int | None, channels: int | None) -> 
 # %% ../../nbs/data/06_catalog.ipynb #56e09572
 def _read_path(name: str | Path, root: Path, image_size: int | None) -> Dataset:
     "Your own data: a folder or an .npz file, here or below the data root. Raises `InputError`."
-    path = Path(os.path.expanduser(name)).absolute()  # the home of nobody stays as it is
+    path = user_path(name).absolute()
     if not path.exists() and (root / name).exists():
         return replace(_read_path(root / name, root, image_size), name=str(name))  # a name that holds on other machines
     if path.is_dir():
@@ -113,9 +113,9 @@ def load(
     "A checked data set by name, by path, or from anything that holds one. Raises `InputError`."
     check_choices(image_size, channels)
     if isinstance(source, Dataset):
+        own = check(replace(source, raw=None) if source.raw else source, square=not image_size)  # other images than its files?
         tell_remarks(source.name, Counter({COPIED: source.test_copies}))
-        own = replace(source, raw=None) if source.raw else source  # it may hold other images than its files
-        return _convert(check(own, square=not image_size), image_size, channels)
+        return _convert(own, image_size, channels)
     if not isinstance(source, str | Path):
         dataset = _convert(read_memory(source, image_size), image_size, channels)
         return replace(dataset, name=f"{IN_MEMORY} ({dataset.sha256[:8]})")

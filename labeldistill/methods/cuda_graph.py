@@ -9,15 +9,17 @@ __all__ = ['CudaGraphStep']
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor
 
 from .trees import map_tensors, named_tensors
+from ..utils import first_line
 
 # %% ../../nbs/methods/11_cuda_graph.ipynb #86b04a96
 def _capture(call: Callable[[], Tensor], state: Any) -> Callable[[], Tensor]:  # state: tree of tensors that a call changes
-    "The call as a CUDA graph if the state is on a GPU, else as it is. The state stays as it was."
+    "The call as a CUDA graph if the state is on a GPU and it can be one, else as it is. The state stays as it was."
     if next(iter(named_tensors(state).values())).device.type == "cpu":
         return call
     before, graph, side = map_tensors(torch.clone, state), torch.cuda.CUDAGraph(), torch.cuda.Stream()
@@ -26,9 +28,15 @@ def _capture(call: Callable[[], Tensor], state: Any) -> Callable[[], Tensor]:  #
         for _ in range(2):
             call()
     torch.cuda.current_stream().wait_stream(side)
-    with torch.cuda.graph(graph):
-        output = call()
-    map_tensors(Tensor.copy_, state, before)
+    try:
+        with torch.cuda.graph(graph):
+            output = call()
+    except RuntimeError as error:  # a network of yours reads values back, say
+        torch.cuda.synchronize()
+        warn(f"iterations run without a CUDA graph: {first_line(error)}", stacklevel=2)
+        return call
+    finally:
+        map_tensors(Tensor.copy_, state, before)
 
     def replay() -> Tensor:
         graph.replay()

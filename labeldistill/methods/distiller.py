@@ -128,6 +128,7 @@ class Distiller:
     def __init__(self, config: Method, task: LoadedTask):
         self.config, self.task, self.computation = config, task, task.computation
         self.inner_batch, self.found = task.inner_batch, {}  # N_i; what was chosen on the way, as JSON
+        self.random = task.network.random  # networks draw random numbers while labels are learned
         learn, given = vars(config).get("learn", "labels"), vars(config).get("init")  # its fields, not what else it may have
         self.init = resolve_init(given, task, learn != "labels", self.real_labels, fixed=learn == "images")
         for expert in (config, self.init):  # what cannot be is refused before anything is trained
@@ -179,6 +180,9 @@ def check_distiller(distiller: Distiller, method: Method) -> Distiller:
         raise InputError(f"--loss {distiller.student.loss}: {what}; expected that, or method unrolled, expert or label-solve")
     if loops and (distiller.optimizer is None or distiller.resets is None or not hasattr(distiller, "init_state")):
         raise InputError(f"method {name}: expected init_state, an optimizer and a rule for resets beside its step")
+    rule = ("init", "update", "training_steps", "window", "fixed")
+    if loops and (missing := [part for part in rule if not hasattr(distiller.resets, part)]):
+        raise InputError(f"method {name}: its rule for resets lacks {', '.join(missing)}; expected what `ResetWhen` has")
     return distiller
 
 # %% ../../nbs/methods/08_distiller.ipynb #8943b4f0

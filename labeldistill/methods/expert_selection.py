@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STOPPING_POINTS', 'TEMPERATURES', 'HIGH_TEMPERATURES', 'TRIALS', 'stopping_points', 'temperatures', 'search_pairs',
-           'choose_labels', 'trial_steps', 'trial_score', 'teacher_network', 'plan_experts', 'ExpertSelection',
-           'describe_data', 'views_of', 'select_expert_labels', 'cached']
+           'choose_labels', 'trial_steps', 'trial_score', 'plan_experts', 'ExpertSelection', 'describe_data',
+           'views_of', 'select_expert_labels', 'cached']
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #e1d32dd5
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..config import Expert, LabelSolve, Ridge, Student, option_name
+from ..config import Expert, Ridge, Student, option_name
 from ..data.streams import stream
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #93a61bf6
 from .checkpoint import Checkpoint, open_checkpoint
 from .experts import ExpertTrajectory, expert_logits, log_spaced, trajectory_labels
 from ..networks.network import Network
-from ..task import LoadedTask, network_for
+from ..task import LoadedTask
 from ..training.evaluation import best_steps, candidate_steps, mean_validation_curve
 from ..training.training_set import TrainingSet, images_seen
 from ..utils import InputError
@@ -110,25 +110,13 @@ def trial_score(task: LoadedTask, student: Student, seed: int) -> Callable[[Tens
     return score
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #4b270b51
-def teacher_network(expert: Expert | LabelSolve, task: LoadedTask) -> Network:
-    "The network of the experts, or of the features. Raises `InputError`."
-    if expert.network in (None, task.network.name, task.config.network):
-        return task.network
-    try:
-        return network_for(task.target, expert.network, None, task.network.init)
-    except InputError as error:
-        option = option_name(expert, "network")
-        text = str(error).replace("--network", option, 1)
-        raise InputError(text if option in text else f"{option}: {text}") from error
-
-
 def plan_experts(expert: Expert, task: LoadedTask) -> tuple[Network, list[int]]:
     "The network of the experts and the iterations of their checkpoints. Raises `InputError`."
     if expert.views and task.student.augment in (None, "none"):
         raise InputError(f"--expert-views {expert.views}: students see images as they are; expected --augment shift or another")
     if expert.top_k is not None and expert.top_k > task.classes:
         raise InputError(f"--expert-top-k {expert.top_k}: must be 0 to {task.classes}, the number of classes")
-    return teacher_network(expert, task), stopping_points(expert, task)
+    return task.other_network(expert.network, option_name(expert, "network")), stopping_points(expert, task)
 
 # %% ../../nbs/methods/06_expert_selection.ipynb #f94fc23b
 class ExpertSelection(NamedTuple):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from tqdm.auto import tqdm
 
-from ..config import LabelSolve
+from ..config import LabelSolve, option_name
 from ..data.streams import generator, stream
 
 # %% ../../nbs/methods/17_label_solve.ipynb #5976dba7
 from .distiller import Distiller
-from .expert_selection import search_pairs, teacher_network, trial_score
+from .expert_selection import search_pairs, trial_score
 from .unrolled import resolve_space
 from ..task import LoadedTask
 from ..training.evaluation import ImageSet
@@ -113,7 +113,7 @@ class SolvedLabels(Distiller):
     def __init__(self, config: LabelSolve, task: LoadedTask):
         self.loss, self.real = resolve_space(config, task.student)
         super().__init__(config, task)
-        self.network = teacher_network(config, task)
+        self.network = task.other_network(config.network, option_name(config, "network"))
 
     def init_params(self, task: LoadedTask, seed: int) -> Tensor:  # (N, C)
         "The labels. Raises `InputError`."

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..artifact import labels_file, load_distilled
+from ..artifact import DistilledDataset, labels_file, load_distilled
 from ..config import METHODS, Expert, Method, Student, method_name, settings_to_json, to_json
 from ..data.datasets import Normalisation
 from ..data.streams import generator
@@ -48,18 +48,19 @@ LABEL_INITS = ("uniform", "one-hot", "smoothed", "random")
 
 # %% ../../nbs/methods/07_labels.ipynb #d8412ba3
 def _given_labels(
-    init: Any,  # labels (N, C), or the path of a file
+    init: Any,  # labels (N, C), a distilled data set, or the path of its file
     task: LoadedTask,
     names: list[str],  # what else would do, for the message
 ) -> Tensor:  # (N, C) float32
     "Labels of your own. Raises `InputError` unless they are finite and fit the task."
+    named = ""
     if isinstance(init, str | Path):
         if not labels_file(init).is_file():
             raise InputError(f"--init '{init}': expected {', '.join(names)} or a file of distilled labels")
-        file, base = load_distilled(init), task.base
-        if len(base) and not (file.source.is_to(base.dataset) and torch.equal(file.rows, base.rows)):
-            raise InputError(f"--init '{init}': its labels are of other images; expected labels of these base examples")
-        init = file.labels
+        init, named = load_distilled(init), f" '{init}'"
+    if isinstance(init, DistilledDataset) and len(base := task.base):
+        if not (init.source.is_to(base.dataset) and torch.equal(init.rows, base.rows)):
+            raise InputError(f"--init{named}: its labels are of other images; expected labels of these base examples")
     shape = (task.count, task.classes)
     try:
         labels = torch.as_tensor(getattr(init, "labels", init))  # also of a distilled data set
@@ -68,7 +69,7 @@ def _given_labels(
         raise InputError(f"--init: {what}") from error
     if labels.shape != shape or not labels.isfinite().all():
         raise InputError(f"--init: labels are {tuple(labels.shape)}; expected finite numbers, {shape}")
-    return labels.float()
+    return labels.detach().float()
 
 # %% ../../nbs/methods/07_labels.ipynb #ecd4ae4a
 def check_probabilities(init: Any) -> None:  # init: a name of `LABEL_INITS`, a method, or labels (N, C)

@@ -135,7 +135,7 @@ def _iteration(
         return state._replace(train_state=network, resets=resets), torch.cat([metrics, flags])
 
     iterate = distiller.computation.prepare(iterate)
-    fixed = not task.network.random and not (distiller.augments and task.student.augment == "dsa")  # which asks for numbers
+    fixed = not distiller.random and not (distiller.augments and task.student.augment == "dsa")  # which asks for numbers
     return CudaGraphStep(iterate) if task.device.type == "cuda" and fixed else iterate
 
 # %% ../../nbs/methods/12_loop.ipynb #4a8bcffc

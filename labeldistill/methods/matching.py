@@ -18,6 +18,7 @@ from ..utils import InputError
 # %% ../../nbs/methods/16_matching.ipynb #c37b4463
 from .distiller import Batch, TrainState, top1_error
 from .resets import every_iteration
+from .unroll import Unroll
 from .unrolled import RolloutDistiller
 from ..task import LoadedTask
 from ..training.heads import LinearHead
@@ -117,8 +118,8 @@ class TrajectoryLabels(RolloutDistiller):
         "A student at the start of a segment."
         return _draw_segment(self.trajectories, self.config, generator(seed, "segment"))
 
-    def judge(self, theta: Tensor, network: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
+    def judge(self, unroll: Unroll, theta: Tensor, network: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
         "The gradient (P,) of the distance left after a segment, and (2,): that distance, error in per cent."
         left, direction = _distance_left(theta, network.theta, network.aux.goal)
-        logits = self.unroll.function(theta, batch.outer_images[:_WATCHED])
+        logits = unroll.function(theta, batch.outer_images[:_WATCHED])
         return direction, torch.stack([left, top1_error(logits, batch.targets[:_WATCHED])])

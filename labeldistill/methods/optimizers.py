@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Transform', 'Optimizer', 'optimizer', 'AdamState', 'adam_init', 'adam_update', 'adam', 'to_distribution',
-           'through_softmax', 'clip', 'clip_by_norm_ema', 'per_tensor', 'recorder']
+           'through_softmax', 'clip', 'clip_by_norm_ema', 'per_tensor', 'Averaged', 'averaged', 'recorder']
 
 # %% ../../nbs/methods/02_optimizers.ipynb #8869225e
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .trees import map_tensors
+from ..training.trainer import ema_share
 
 # %% ../../nbs/methods/02_optimizers.ipynb #3d8fc008
 class Transform(NamedTuple):
@@ -150,6 +151,30 @@ def per_tensor(own: Optimizer) -> Optimizer:
             for gradient, state, x in zip(gradients, states, params, strict=True)
         ]
         return tuple(type(params)(*parts) for parts in zip(*moved, strict=True))
+
+    return Optimizer(init, update)
+
+# %% ../../nbs/methods/02_optimizers.ipynb #5d0e3a72
+class Averaged(NamedTuple):
+    "Parameters, and their running mean."
+
+    now: Tensor
+    mean: Tensor
+
+
+def averaged(
+    own: Optimizer,  # of one tensor
+    share: float,  # that the mean keeps in a step
+) -> Optimizer:
+    "An optimizer of `Averaged` parameters: it moves `now`, and the mean follows."
+
+    def init(params: Averaged) -> tuple[Any, Tensor]:
+        return own.init(params.now), torch.zeros((), device=params.now.device)
+
+    def update(gradient: Tensor, state: tuple[Any, Tensor], params: Averaged) -> tuple[Averaged, tuple[Any, Tensor]]:
+        now, after = own.update(gradient, state[0], params.now)
+        number = state[1] + 1
+        return Averaged(now, torch.lerp(now, params.mean, ema_share(number, share))), (after, number)
 
     return Optimizer(init, update)
 

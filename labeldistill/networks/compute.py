@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'COMPUTE_ONCE', 'PLAIN', 'COMPILE_FROM', 'COMPILE_BELOW', 'M_TRIM_THRESHOLD', 'M_MMAP_MAX',
-           'select_device', 'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault', 'clear_torn',
-           'compiler_fault', 'choose_computation', 'warn_of_short_run', 'disable_malloc_trim']
+           'select_device', 'usual_modes', 'Computation', 'bfloat16_is_native', 'can_compile', 'cache_fault',
+           'clear_torn', 'compiler_fault', 'choose_computation', 'warn_of_short_run', 'disable_malloc_trim']
 
 # %% ../../nbs/networks/03_compute.ipynb #426a3ec3
 import ctypes
@@ -15,8 +15,8 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,14 @@ def select_device(
     if name not in allowed:
         raise InputError(f"--device '{name}': expected {', '.join(allowed)}")
     return torch.device(name)
+
+# %% ../../nbs/networks/03_compute.ipynb #c7a9d0f2
+@contextmanager
+def usual_modes() -> Iterator[None]:
+    "A block in which gradients are computed and new tensors are on the CPU unless told."
+    device = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")  # which slows every call
+    with torch.inference_mode(False), torch.enable_grad(), device:
+        yield
 
 # %% ../../nbs/networks/03_compute.ipynb #3478e6da
 PRECISIONS = ("fp32", "bf16")
@@ -136,8 +144,7 @@ def _supports_bfloat16(network: Network) -> bool:
 # %% ../../nbs/networks/03_compute.ipynb #d519c09c
 def _check_computation(network: Network, device: torch.device, precision: str, compile: bool | None) -> None:
     "Raises `InputError` for what the network or the device cannot do."
-    if precision not in ("auto", *PRECISIONS):
-        raise InputError(f"--precision '{precision}': expected auto, {', '.join(PRECISIONS)}")
+
     if device.type == "mps" and (compile or precision == "bf16"):
         raise InputError(f"{'--compile' if compile else '--precision bf16'}: not on mps; expected --precision fp32 --no-compile")
     if compile and (network.random or not network.forward_mode):

@@ -18,7 +18,7 @@ from . import soft_labels as soft
 from .paper import DRAWN, PAPER_TABLES, Number, PaperTable, Part, Parts
 from .runs import EXPERIMENTS, Run, dependencies, new_run
 from .soft_labels import DIGITS, MNIST, Setting
-from ..utils import InputError
+from ..utils import InputError, user_path
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #30617dd8
 def to_sections(part: Part) -> dict[str, Any]:
@@ -205,9 +205,6 @@ def all_runs(
     return list(found)
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #17eee1e6
-import os
-from pathlib import Path
-
 from ..config import Task
 from ..data.catalog import KNOWN, check_choices, find_root, on_disk
 from ..networks.network import make_network
@@ -221,7 +218,7 @@ def _look_at(target: str, image_size: int | None, channels: int | None) -> tuple
         known = KNOWN[target]
         return target, known.classes, *known.shape[:2]
     dataset = open_dataset("target", target, Task(target, image_size=image_size, channels=channels))
-    path = Path(os.path.expanduser(target)).resolve()  # the home of nobody stays as it is
+    path = user_path(target).resolve()
     return str(path) if path.exists() else target, len(dataset.classes), *dataset.images.shape[1:3]
 
 # %% ../../nbs/reproduce/08_exhibits.ipynb #245813c6

@@ -6,8 +6,8 @@
 __all__ = ['DIGITS', 'MNIST', 'KMNIST', 'KMNIST10K', 'FASHION', 'CIFAR', 'MNIST_CONVNET', 'BUDGET', 'WAYS', 'SOURCES',
            'KINDS_OF_LABELS', 'COUNTS', 'DRAWS', 'SHIFTED', 'LABEL_LRS', 'LEVERS', 'OTHER_STUDENTS', 'LONGEST', 'POOL',
            'EARLY', 'LATE', 'ANY', 'GRID', 'RECIPES', 'IMAGES', 'FEW', 'SHORT_PROTOCOL', 'SMALL', 'PER_CLASS',
-           'Setting', 'head_to_head', 'label_steps', 'levers', 'transfers', 'early', 'pool', 'asked', 'students',
-           'following', 'tradeoffs', 'hard_and_soft', 'learned_and_asked', 'edit_expert', 'study_at_smoke']
+           'Setting', 'head_to_head', 'label_steps', 'lever_parts', 'levers', 'transfers', 'early', 'pool', 'asked',
+           'students', 'following', 'tradeoffs', 'hard_and_soft', 'learned_and_asked', 'edit_expert', 'study_at_smoke']
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #e0678c1e
 from collections.abc import Callable, Iterable, Mapping
@@ -95,25 +95,39 @@ def label_steps(at: Setting) -> Parts:
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #5b5a55e3
 _EXPERTS, _SHIFT, _REAL = {"method": {"expert": {"ensemble": 3}}, "epochs": None}, {"augment": "shift"}, {"loss": "mse"}
-_LEARNED = {"method": {"unrolled": {"init": {"expert": {"ensemble": 3}}}}, "iterations": 600}
 _SEARCHED = {"selection": "searched"}
 
-LEVERS: dict[str, Part] = {
-    "Three experts": _EXPERTS,
-    "Three experts, shift": _EXPERTS | _SHIFT,
-    "Three experts, squared error": _EXPERTS | _REAL,
-    "Three experts, shift, mean of weights": _EXPERTS | _SHIFT | {"ema": 0.99},
-    "Ten experts, shift": _EXPERTS | _SHIFT | {"method": {"expert": {"ensemble": 10}}},
-    "Label solve, squared error": _EXPERTS | _REAL | {"method": {"label-solve": {}}},
-    "Unrolled": _LEARNED,
-    "Unrolled, shift": _LEARNED | _SHIFT,
-    "Unrolled, squared error": _LEARNED | _REAL,
-    "Unrolled, shift, squared error": _LEARNED | _SHIFT | _REAL,
-    "Searched, three experts": _EXPERTS | _SEARCHED,
-    "Searched, three experts, shift": _EXPERTS | _SEARCHED | _SHIFT,
-    "Searched, unrolled": _LEARNED | _SEARCHED,
-    "Searched, unrolled, squared error": _LEARNED | _SEARCHED | _REAL,
-}
+
+def _learned(**more: Any) -> Part:
+    "Labels that begin as those of three experts."
+    return {"method": {"unrolled": {"init": {"expert": {"ensemble": 3}}} | more}, "iterations": 600}
+
+
+def lever_parts(network: str) -> dict[str, Part]:  # of the students
+    "Combinations of levers, as settings of a run."
+    moved = _SHIFT | _REAL
+    return {
+        "Three experts": _EXPERTS,
+        "Three experts, shift": _EXPERTS | _SHIFT,
+        "Three experts, squared error": _EXPERTS | _REAL,
+        "Three experts, shift, mean of weights": _EXPERTS | _SHIFT | {"ema": 0.99},
+        "Ten experts, shift": _EXPERTS | _SHIFT | {"method": {"expert": {"ensemble": 10}}},
+        "Label solve, squared error": _EXPERTS | _REAL | {"method": {"label-solve": {}}},
+        "Unrolled": _learned(),
+        "Unrolled, shift": _learned() | _SHIFT,
+        "Unrolled, squared error": _learned() | _REAL,
+        "Unrolled, shift, squared error": _learned() | moved,
+        "Unrolled, shift, squared error, two students": _learned(students=[network, network]) | moved,
+        "Unrolled, shift, squared error, two networks": _learned(students=[network, "mlp"]) | moved,
+        "Unrolled, shift, squared error, mean of labels": _learned(label_ema=0.99) | moved,
+        "Searched, three experts": _EXPERTS | _SEARCHED,
+        "Searched, three experts, shift": _EXPERTS | _SEARCHED | _SHIFT,
+        "Searched, unrolled": _learned() | _SEARCHED,
+        "Searched, unrolled, squared error": _learned() | _SEARCHED | _REAL,
+    }
+
+
+LEVERS = tuple(lever_parts("lenet"))
 
 
 def levers(at: Setting) -> Parts:
@@ -121,7 +135,7 @@ def levers(at: Setting) -> Parts:
     given = at.part | {"kind": "distill", "test_models": 5}
     return {
         (name, count * at.classes, seed): given | part | {"base_examples": count * at.classes, "seed": seed}
-        for seed, count, (name, part) in product(DRAWS, COUNTS, LEVERS.items())
+        for seed, count, (name, part) in product(DRAWS, COUNTS, lever_parts(at.network).items())
     }
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #ad5f90c0

@@ -111,10 +111,11 @@ class Evaluation:
 # %% ../../nbs/training/04_evaluation.ipynb #223b9606
 @contextmanager
 def workers(head: Head) -> Iterator[tuple[ThreadPoolExecutor, Event]]:  # the event is set when nobody waits any more
-    "Threads to train networks in: on a CPU as many as PyTorch would use, each single-threaded; else one."
+    "Threads to train networks in: on a CPU as many as PyTorch would use, each single-threaded; else one, which has them all."
     threads = torch.get_num_threads()
     takes_turns = head.device.type != "cpu" or head.network.random
-    pool = ThreadPoolExecutor(1 if takes_turns else threads, initializer=torch.set_num_threads, initargs=(1,))
+    many, each = (1, threads) if takes_turns else (threads, 1)
+    pool = ThreadPoolExecutor(many, initializer=torch.set_num_threads, initargs=(each,))
     stop = Event()
     try:
         yield pool, stop
@@ -139,7 +140,7 @@ from .trainer import OPTIMIZERS
 def _cohort_size(head: Head, optimizer: str | MakeOptimizer, data: TrainingSet, models: int) -> int:
     "How many of these networks train side by side: more than one where that pays and each learns as it would alone."
     small = head.computation == Computation("bf16", compile=True) and head.network.flops < COMPILE_BELOW
-    known = optimizer in OPTIMIZERS or optimizer in OPTIMIZERS.values()
+    known = any(optimizer in pair for pair in OPTIMIZERS.items())  # a function of yours need not have a hash
     alike = known and data.order == "random" and not data.rates and not head.network.random
     most = {"cuda": 1000 // data.inner_batch, "cpu": 5 if small else 1}.get(head.device.type, 1)
     together = most > 1 and alike and can_train_together(head)

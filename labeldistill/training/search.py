@@ -59,12 +59,16 @@ class Teacher:
     experts: list[nn.Module]
     temperature: float = 1.0
 
-    def label(self, rows: Tensor) -> tuple[Tensor, Tensor]:  # (n, c, h, w) float32, normalized; (n, C)
-        "Images of these rows, as students see them, and their labels, on the device."
+    def see(self, rows: Tensor) -> tuple[ImageSet, Tensor]:  # (n, C)
+        "Images of these rows on the device, and the experts' mean logits."
         dataset, normalise = self.pool.dataset, self.pool.target.train.normalise
         real = ImageSet(dataset.images[rows].to(self.pool.device), dataset.labels[rows], normalise)
-        logits = torch.stack([outputs(expert, real) for expert in self.experts]).mean(0)
-        return normalise(real.images), (logits / self.temperature).softmax(1).to(self.pool.device)
+        return real, torch.stack([outputs(expert, real) for expert in self.experts]).mean(0)
+
+    def label(self, rows: Tensor) -> tuple[Tensor, Tensor]:  # (n, c, h, w) float32, normalized; (n, C)
+        "Images of these rows, as students see them, and their labels, on the device."
+        real, logits = self.see(rows)
+        return real.normalise(real.images), (logits / self.temperature).softmax(1).to(self.pool.device)
 
     def training_set(self, rows: Tensor) -> TrainingSet:  # rows: (N,)
         "A base set with its labels."
@@ -138,7 +142,7 @@ def image_gains(
     step: float = 1e-2,  # in lengths of the student's parameters
 ) -> Tensor:  # (n,)
     "How fast the loss on real images falls with a step on each image, to first order."
-    classify, theta = partial(trainer.head.classify), trainer.trained["theta"]
+    classify, theta = trainer.head.classify, trainer.trained["theta"]
     at = lambda point, x: classify({"theta": point}, trainer.state, x)  # noqa: E731
     (gradient,), _, _ = differentiate(lambda point: (cross_entropy(at(point, real[0]), real[1]), None), theta)
     move = step * theta.norm() * gradient / gradient.norm().clamp(min=1e-12)
@@ -274,7 +278,7 @@ def expert_balanced(
     "Rows drawn at random, the classes that experts see in turn."
     rows = pool.parts.train
     rows = rows[torch.randperm(len(rows), generator=generator(pool.seed, "base"))]
-    seen = Teacher(pool, train_experts(pool)[EXPERT_STOPS[-1]]).label(rows)[1].argmax(1).cpu()
+    seen = Teacher(pool, train_experts(pool)[EXPERT_STOPS[-1]]).see(rows)[1].argmax(1).cpu()
     return rows[class_rank(seen).argsort(stable=True)[:count]]
 
 # %% ../../nbs/training/07_search.ipynb #be815fe4

@@ -3,7 +3,8 @@
 import inspect
 import json
 import warnings
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +37,7 @@ from labeldistill import (
     evaluate,
     load,
     load_distilled,
+    show,
     train_full,
     true_labels,
 )
@@ -625,6 +627,87 @@ def test_labels_begin_with_a_distilled_data_set_or_with_an_expert_by_its_name():
     given, task = quick(), load_task(Task("digits", 10, network=tiny))
     assert torch.equal(resolve_init(given, task), given.labels) and resolve_init("expert", task) == Expert()
     assert quick(method=Ridge(init=given)).labels.shape == given.labels.shape
+
+
+def test_labels_of_other_images_are_no_start_of_these_in_memory_either():
+    with pytest.raises(InputError, match=r"--init: its labels are of other images; expected labels of these base examples$"):
+        quick(method=Ridge(init=quick(base_seed=7)))
+
+
+def test_a_distilled_data_set_to_begin_with_is_known_by_its_labels(tmp_path):
+    plain, smoothed = (true_labels(Task("digits", 10, network=tiny), smoothing) for smoothing in (0.0, 0.5))
+    quick(method=Ridge(init=plain), checkpoint=tmp_path / "run")
+    with pytest.raises(InputError, match="init"):
+        quick(method=Ridge(init=smoothed), checkpoint=tmp_path / "run", resume=True)
+
+
+def test_labels_to_begin_with_bring_no_graph():
+    start = torch.full((10, 10), 0.1, requires_grad=True)
+    assert not quick(method=Unrolled(window=2, init=start)).labels.requires_grad
+
+
+def test_solved_labels_to_begin_with_are_probabilities_where_labels_are():
+    task, solved = Task("digits", 10, network=tiny), LabelSolve(networks=1, label_space="probabilities")
+    common = {"student": Student(loss="mse", steps=20), **CPU}
+    expected = distill(task, solved, **common).labels
+    learned = Unrolled(window=2, init=LabelSolve(networks=1), label_space="probabilities", label_lr=1e-9)
+    found = distill(task, learned, schedule=Schedule(iterations=1), **common).labels
+    torch.testing.assert_close(found, expected.clamp(min=1e-3) / expected.clamp(min=1e-3).sum(1, keepdim=True), atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="--solve-label-space real: labels must be probabilities here"):
+        distill(task, replace(learned, init=LabelSolve(networks=1, label_space="real")), **common)
+
+
+@contextmanager
+def made_on_meta():
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, made_on_meta])
+def test_networks_learn_whatever_mode_they_are_called_in(mode):
+    task = Task("digits", 10, network=tiny, selection="herding")
+    with mode():
+        quick()
+        found = evaluate(true_labels(task, **CPU), models=1, student=Student(steps=20), **CPU)
+        full = train_full(Task("digits", network=tiny), epochs=1, **CPU)
+    assert found.accuracies == evaluate(true_labels(task, **CPU), models=1, student=Student(steps=20), **CPU).accuracies
+    assert full.accuracy > 25
+
+
+def test_an_optimizer_of_yours_needs_no_hash():
+    @dataclass
+    class Sgd:
+        lr: float
+
+        def __call__(self, parameters):
+            return torch.optim.SGD(parameters, self.lr)
+
+    labels = quick(student=Student(optimizer=Sgd(0.1)))
+    assert len(evaluate(labels, models=2, **CPU).accuracies) == 2
+
+
+def test_paths_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    labels = quick(checkpoint="~/run")
+    labels.save("~/labels.safetensors")
+    labels.to_npz("~/labels.npz")
+    show(labels, "~/labels.png")
+    assert torch.equal(load_distilled("~/labels.safetensors").labels, labels.labels)
+    again = quick(method=Ridge(init="~/labels.safetensors"), checkpoint="~/run2")
+    assert torch.equal(again.labels, quick(method=Ridge(init=labels)).labels)
+    assert {path.name for path in tmp_path.iterdir()} >= {"run", "run2", "labels.safetensors", "labels.npz", "labels.png"}
+
+
+def test_examples_that_are_taken_out_are_copies():
+    labels = quick()
+    before = labels.inputs.clone(), labels.labels.clone()
+    for part in labels[0]:
+        part.zero_()
+    assert torch.equal(labels.inputs, before[0]) and torch.equal(labels.labels, before[1])
 
 
 @pytest.mark.parametrize(

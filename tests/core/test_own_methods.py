@@ -88,6 +88,11 @@ def test_labels_that_are_none_are_refused_before_anybody_trains_on_them(labels, 
             {"loops": True, "step": lambda *given: given, "optimizer": optimizer(adam(0.1))},
             "expected init_state, an optimizer and a rule for resets",
         ),
+        (
+            {"loops": True, "step": lambda *given: given, "optimizer": optimizer(adam(0.1))}
+            | {"init_state": lambda self, seed: seed, "resets": SimpleNamespace(init=int, update=int, training_steps=int)},
+            "its rule for resets lacks window, fixed; expected what `ResetWhen` has",
+        ),
     ],
 )
 def test_a_method_without_a_part_that_it_needs_is_refused(parts, message):

@@ -626,6 +626,7 @@ def test_missing_batches_are_named(tmp_path):
         ({"images": torch.rand(6, 1, 8, 8)}, "images are torch.float32"),
         ({"images": torch.zeros(6, 8, 8, dtype=torch.uint8)}, "expected uint8"),
         ({"images": torch.zeros(6, 1, 8, 8, dtype=torch.uint8, device="meta")}, "is on meta and cpu; expected cpu"),
+        ({"images": torch.zeros(6, 1, 8, 8, dtype=torch.uint8, device="meta"), "test_size": 2}, "is on meta and cpu; expected"),
         ({"images": torch.zeros(6, 1, 8, 9, dtype=torch.uint8)}, "images are 8 x 9"),
         ({"labels": torch.tensor([0, 1, 2, 0, 1])}, r"labels are torch.int64 \(5,\)"),
         ({"labels": torch.tensor([0.0, 1, 2, 0, 1, 2])}, "labels are torch.float32"),

@@ -1,7 +1,9 @@
 """All that runs on a GPU, on one that computes nothing: no tensor of another device slips in, nothing is read or copied."""
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -95,6 +97,28 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_rng_state", torch.get_rng_state)
         monkeypatch.setattr(torch.cuda, "set_rng_state", torch.set_rng_state)
         yield fake
+
+
+def test_what_cannot_be_a_graph_runs_without_one(monkeypatch):
+    "A mock: there is no GPU to refuse a capture. Tensors are of no device that computes."
+
+    @contextmanager
+    def refused(graph):
+        raise RuntimeError("operation not permitted when stream is capturing")
+        yield
+
+    here = SimpleNamespace(wait_stream=lambda other: None)
+    for name in ("CUDAGraph", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: here)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    calls, state = [], torch.zeros(3, device="meta")
+    with pytest.warns(UserWarning, match="^iterations run without a CUDA graph: operation not permitted"):
+        replay = cuda_graph._capture(lambda: calls.append(1), state)
+    replay()
+    assert len(calls) == 3  # two before the capture, and one now
 
 
 @pytest.mark.parametrize(("name", "learn"), VARIANTS)

@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 from labeldistill import Expert, Ridge, Schedule, Student, Task, Unrolled, distill, evaluate, load_distilled
 from labeldistill.methods import expert_selection, loop
 from labeldistill.methods.cuda_graph import CudaGraphStep
-from labeldistill.methods.distiller import Batch
+from labeldistill.methods.distiller import Batch, TrainState
 from labeldistill.methods.loop import BatchIndices, epoch_indices, make_batch, network_seed, start
+from labeldistill.methods.optimizers import recorder
 from labeldistill.methods.trees import named_tensors
 from labeldistill.methods.unrolled import max_steps, to_logits
 from labeldistill.networks.functional import flat_parameters
@@ -273,6 +274,69 @@ def test_labels_that_are_no_probabilities_are_refused(bars):
     for init in (short, torch.tensor([[1.5, -0.5, 0.0]]).repeat(COUNT, 1), Expert(top_k=2)):
         with pytest.raises(InputError, match="labels must be probabilities"):
             quick(bars, init=init)
+
+
+# Several students side by side, and the mean of labels
+
+MIX = [user_networks.dropping, "mlp"]
+
+
+def test_several_students_give_the_mean_of_their_gradients(bars):
+    (task, both), (_, alone) = make(bars, students="mlp,user_networks:plain"), make(bars)
+    state = start(task, both, 5).state
+    batch = make_batch(task, epoch_indices(task, 5, 0, both.inner_batch, WINDOW)[0])
+    after, metrics = both.step(state._replace(opt_state=recorder().init(state.params)), batch, recorder().update)
+    labels = alone.space.labels(state.params)
+    (thetas, memories, progress), found = state.train_state, []
+    for network, theta, memory in zip(("mlp", user_networks.plain), thetas, memories, strict=True):
+        _, other = make(bars, network)
+        found.append(other.look_back(other.unroll, TrainState(theta, memory, progress), labels, batch))
+    expected = both.optimizer.update(sum(gradient for gradient, _, _ in found) / 2, state.opt_state, state.params)
+    assert torch.equal(both.optimizer.update(after.opt_state, state.opt_state, state.params)[0], expected[0])
+    assert torch.equal(metrics, (found[0][2] + found[1][2]) / 2)
+    assert all(torch.equal(theta, student.theta) for theta, (_, student, _) in zip(after.train_state.theta, found, strict=True))
+
+
+def test_students_of_one_network_begin_apart_and_end_together(bars):
+    task, distiller = make(bars, students="mlp,mlp", horizon=8)
+    first, second = (distiller.init_state(seed) for seed in (0, 1))
+    assert len({float(theta.sum()) for student in (first, second) for theta in student.theta}) == 4
+    progress = run_epochs(task, distiller)
+    assert len(progress.resets) > 1 and progress.state.train_state.aux.steps.shape == ()
+
+
+def test_the_mean_of_labels_is_what_is_kept_and_tested(bars):
+    (task, distiller), means = make(bars, label_ema=0.75), []
+    progress = start(task, distiller, 5)
+    state, kept = progress.state, progress.state.params.now
+    for number, indices in enumerate(epoch_indices(task, 5, 0, distiller.inner_batch, WINDOW) * 4, 1):
+        state, _ = distiller.step(state, make_batch(task, indices), distiller.optimizer.update)
+        share = min(0.75, (1 + number) / (10 + number))
+        kept = share * kept + (1 - share) * state.params.now
+        means.append(state.params.mean)
+    torch.testing.assert_close(state.params.mean, kept)
+    assert not torch.equal(means[0], means[-1]) and not torch.equal(state.params.now, state.params.mean)
+    assert torch.equal(distiller.training_set(state.params).labels, state.params.mean.softmax(1))
+    _, plain = make(bars)
+    step = plain.step(start(task, plain, 5).state, make_batch(task, indices), plain.optimizer.update)[0].params
+    mean = distiller.step(progress.state, make_batch(task, indices), distiller.optimizer.update)[0].params
+    assert torch.equal(mean.now, step)  # the mean does not change where labels go
+
+
+@pytest.mark.parametrize("options", [{"students": MIX}, {"label_ema": 0.9}], ids=["students", "label-ema"])
+def test_iterations_with_more_state_repeat_themselves_and_resume(bars, tmp_path, options):
+    (task, distiller), asked = make(bars, **options), options
+    rows = torch.arange(WINDOW * 3).view(WINDOW, 3) % COUNT
+    check_pure(distiller, start(task, distiller, 5).state, make_batch(task, BatchIndices(rows, torch.arange(30))))
+    options = {"iterations": 8, "outer_batch": 84, "validate_every": 2, **options}
+    whole = quick(bars, **options)
+    with pytest.raises(Stop):
+        quick(bars, checkpoint=tmp_path / "kept", callback=stop_at(3), **options)
+    resumed = quick(bars, checkpoint=tmp_path / "kept", resume=True, **options)
+    assert torch.equal(resumed.labels, whole.labels) and are_probabilities(whole.labels)
+    assert whole.network == "user_networks:plain"  # the task's: for whom labels are validated
+    told = {"students": ["user_networks:dropping", "mlp"]} if "students" in asked else asked
+    assert whole.method["unrolled"].items() >= told.items()
 
 
 # Real numbers, learned by squared error
