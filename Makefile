@@ -99,7 +99,8 @@ results: install
 	nbdev_clean && python nbs/readme.py
 
 sets: install
-	python -c 'from pathlib import Path; from labeldistill.reproduce.sets import make_sets; print(make_sets(Path.cwd(), $(JOBS)))'
+	python -c 'import sys; from pathlib import Path; from labeldistill.reproduce.sets import make_sets; \
+		made = make_sets(Path.cwd(), $(JOBS)); print(made); sys.exit(made.status)'
 
 dist: install
 	rm -rf dist build/lib

@@ -17,7 +17,6 @@ step added at most to what the process holds, by Linux's account.
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,14 +26,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from iterations import BENCHED, Setting, noise_task, operations
+from iterations import BENCHED, Setting, iteration, noise_task, operations
 from measure import alternate, call, parser, peak_bytes, peak_resident, report, words
 
-from labeldistill.config import METHODS, Expert, Task
+from labeldistill.config import Expert, Task
 from labeldistill.data.catalog import load
 from labeldistill.data.datasets import normalisation, split
 from labeldistill.methods.expert_selection import select_expert_labels
-from labeldistill.methods.loop import Loop, epoch_indices, start
 from labeldistill.networks.compute import PRECISIONS, Computation, disable_malloc_trim
 from labeldistill.task import load_task
 
@@ -56,22 +54,6 @@ def point(method: str, series: str, value: int, computation: Computation) -> Set
     setting = Setting("lenet", method, computation, outer_batch=256 if series in FEW else 1024)
     setting = setting._replace(**{series: value}) if series in Setting._fields else setting
     return setting._replace(base_examples=max(setting.base_examples, setting.classes)) if series == "classes" else setting
-
-
-def iteration(setting: Setting, **options: int) -> Callable[[], None]:
-    "One iteration of the package, with all that `labeldistill distill` does around it; options are the method's."
-    disable_malloc_trim()
-    task = noise_task(setting)
-    distiller = METHODS[setting.method](**options).build(task)
-    loop, state = Loop(task, distiller, 0), start(task, distiller, 0).state
-    sizes = distiller.inner_batch, distiller.inner_steps
-    indices = itertools.chain.from_iterable(epoch_indices(task, 0, epoch, *sizes) for epoch in itertools.count())
-
-    def iterate() -> None:
-        nonlocal state
-        state, _ = loop.iterate(state, loop.next_network(state), next(indices))
-
-    return iterate
 
 
 def work(series: str, value: int, setting: Setting) -> Callable[[], object]:

@@ -82,19 +82,19 @@ def noise_task(setting: Setting) -> LoadedTask:
     )
 
 
-def noise_distiller(setting: Setting) -> tuple[LoadedTask, Distiller]:
+def noise_distiller(setting: Setting, **options: int) -> tuple[LoadedTask, Distiller]:  # options: of the method
     "Random images, and the method built for them."
     task = noise_task(setting)
-    return task, METHODS[setting.method]().build(task)
+    return task, METHODS[setting.method](**options).build(task)
 
 
-def iteration(setting: Setting) -> Callable[[], None]:
+def iteration(setting: Setting, **options: int) -> Callable[[], None]:  # options: of the method
     "One iteration of the package, with all that `labeldistill distill` does around it."
     disable_malloc_trim()
-    task, distiller = noise_distiller(setting)
+    task, distiller = noise_distiller(setting, **options)
     loop, state = Loop(task, distiller, 0), start(task, distiller, 0).state
-    epochs = (epoch_indices(task, 0, epoch, task.inner_batch) for epoch in itertools.count())
-    indices = itertools.chain.from_iterable(epochs)
+    sizes = distiller.inner_batch, distiller.inner_steps
+    indices = itertools.chain.from_iterable(epoch_indices(task, 0, epoch, *sizes) for epoch in itertools.count())
 
     def iterate() -> None:
         nonlocal state

@@ -78,7 +78,7 @@ def resolve(
     try:
         dataset = load(reference.name, root, reference.image_size, reference.channels)
     except InputError as error:
-        remedy = "the labels were made for it; evaluate takes another --target, and labels saved --with-images need no source"
+        remedy = "--data-root says where data are, evaluate takes another --target, labels saved --with-images need no source"
         raise InputError(f"{error} ({remedy})") from error
     if not reference.is_to(dataset):
         raise InputError(

@@ -466,7 +466,7 @@ class Execution(Settings):
     jobs: int = setting(1, "runs at once", at_least=1)
     per_gpu: int = setting(1, "runs at once on each GPU", at_least=1)
     profile: str | None = setting(None, "Snakemake's profile: slurm, or a folder; default: this machine")
-    time_out: float | None = setting(None, "hours that a run may take; default: by scale", above=0)
+    time_out: float | None = setting(None, "hours of each of a run's two attempts; default: 1/3, 4, 24 by scale", above=0)
     hours: float | None = setting(None, "hours to fill with runs, the most important first; then pack them", above=0)
     device: str = setting("auto", "auto, cpu, cuda, cuda:1")
 
@@ -474,17 +474,19 @@ class Execution(Settings):
 @app.command("reproduce")
 @with_options
 def reproduce_command(
-    names: Annotated[list[str], typer.Argument(help="table1 ... figure9, tableA1 ... tableB6, or all", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="table1, figure9, tableA1, figureA1, tableB6 or all", show_default=False)],
     study: Study,
     execution: Execution,
     scale: Scale = "smoke",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what there is to do, and do nothing")] = False,
     results: Results = None,
+    quiet: Quiet = False,
 ) -> None:
     "Compute what tables and figures of the paper need; finished runs are kept, interrupted ones continued."
     setting = reproduction("exhibits").setting_of(**vars(study))
     how = {name: value for name, value in vars(execution).items() if name != "time_out"}
     how |= {"timeout_s": execution.time_out and 3600 * execution.time_out, "dry_run": dry_run, "results": results}
+    how["progress"] = not quiet
     hours = how.pop("hours")
     if hours is None:
         summary = reproduction("executor").reproduce(names, scale, setting=setting, **how)
@@ -504,11 +506,12 @@ def report_command(
     scale: Scale = "paper",
     out: Annotated[Path | None, typer.Option(help="folder to write to; default: report, beside the runs of the scale")] = None,
     results: Results = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     "Put results beside the paper's: executed notebooks, HTML pages and verdicts.csv."
     root, setting = reproduction("executor").find_checkout(), reproduction("exhibits").setting_of(**vars(study))
-    out, counts = reproduction("render").write_report(root, scale, setting, results, out)
+    out, counts = reproduction("render").write_report(root, scale, setting, results, out, not quiet)
     numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     report({"out": str(out), **counts}, as_json, ": ".join(filter(None, [str(out / "index.html"), numbers])))
 

@@ -18,9 +18,14 @@ from torch import Tensor
 from .artifact import DistilledDataset
 
 # %% ../nbs/core/04_plots.ipynb #22bd77b9
+def _as_written(text: str) -> str:
+    "Text for a picture, which is no formula."
+    return text.replace("$", r"\$")
+
+
 def _short(name: str) -> str:
-    "A class's name as it is written on a picture: not too long, and no formula."
-    return (name if len(name) <= 12 else f"{name[:6]}…{name[-5:]}").replace("$", r"\$")
+    "A class's name as it is written on a picture: not too long."
+    return _as_written(name if len(name) <= 12 else f"{name[:6]}…{name[-5:]}")
 
 
 def draw_image(
@@ -102,10 +107,10 @@ def draw_labels(
     shown = distilled.labels[rows].T.numpy()
     drawn = axis.imshow(shown, "viridis", vmin=min(0, shown.min()), extent=(0, count, -high, 0), interpolation="nearest")
     figure.colorbar(drawn, fraction=0.02, pad=0.01, label="label")
-    names = classes if len(classes) <= 12 else ()
+    names = [*map(_short, classes)] if len(classes) <= 12 else []
     axis.set_yticks(-high * (np.arange(len(names)) + 0.5) / max(1, len(names)), names, fontsize=6)
     axis.set(xlim=(0, count), ylim=(-high, 1), xticks=[], aspect="equal", ylabel="class")
-    axis.set_title(repr(distilled), fontsize=7)
+    axis.set_title(_as_written(repr(distilled)), fontsize=7)
     return figure
 
 # %% ../nbs/core/04_plots.ipynb #8ba0b22e
@@ -125,5 +130,5 @@ def draw_distilled(
         draw(axis, distilled)
     source, target = (reference.name.rsplit("/", 1)[-1] for reference in (distilled.source, distilled.target))
     how = distilled.method_name, distilled.network + distilled.interruption
-    figure.suptitle(f"{len(distilled)} images of {source} that teach {target} ({', '.join(how)})")
+    figure.suptitle(_as_written(f"{len(distilled)} images of {source} that teach {target} ({', '.join(how)})"))
     return figure

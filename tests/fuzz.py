@@ -410,18 +410,19 @@ USUAL = {  # commands that would succeed
     "--experts 1 --trajectory-iterations 2 --trajectory-every 1 --segment 1 --out out.safetensors",
     "expert": "distill expert --target bars.npz --base-examples 3 --steps 2 --expert-iterations 2 --expert-temperature 1 "
     "--out out.safetensors",
+    "label-solve": "distill label-solve --target bars.npz --base-examples 3 --steps 2 --solve-networks 1 --out out.safetensors",
     "evaluate": "evaluate labels.safetensors --target bars.npz --models 1 --steps 1",
     "baseline": "baseline --target bars.npz --base-examples 6 --models 1 --steps 1",
     "train-full": "train-full --target bars.npz --epochs 1",
     "show": "show labels.safetensors --out out.png",
     "datasets": "datasets",
+    "sets": "sets",
     "reproduce": "reproduce table1",
     "report": "report --scale smoke --out report",
 }
-USUAL = {name: [*words.split(), *(() if name in ("show", "datasets", "reproduce", "report") else ("--quiet", "--device", "cpu"))]
-         for name, words in USUAL.items()}  # fmt: skip
-for name in ("ridge", "second-order", "unrolled", "dd", "matching", "expert", "evaluate", "baseline", "train-full"):
-    USUAL[name] += ["--network", "user_networks:plain"]
+PLAIN = ("show", "datasets", "sets", "reproduce", "report")  # that train nothing
+TRAINING = ("--quiet", "--device", "cpu", "--network", "user_networks:plain")
+USUAL = {name: [*words.split(), *(() if name in PLAIN else TRAINING)] for name, words in USUAL.items()}
 ENDS = {"reproduce": ["--dry-run", "--results", "results"], "report": ["--results", "results"]}  # whatever was said before
 LIKELY = {  # values that have a chance to be taken
     "--target": ["bars.npz", "own", "digits", "mnist", "labels.safetensors", "none.npz"],
@@ -445,7 +446,7 @@ LIKELY = {  # values that have a chance to be taken
     "--epochs": ["1", "2", "0"],
     "--validate-every": ["1", "100000"],
 }
-LEFT_OUT = {"--install-completion", "--show-completion", "--compile", "--dry-run", "--help", "-h"}
+LEFT_OUT = {"--install-completion", "--show-completion", "--compile", "--dry-run", "--hours", "--help", "-h"}
 WORDS = st.one_of(
     st.sampled_from(["0", "1", "2", "3", "-1", "0.1", "1e-3", "1.5", "nan", "inf", "1e400", "1_0", "0x1", "٣", "1,5", "10" * 20]),
     st.sampled_from(

@@ -24,7 +24,9 @@ def check_crates() -> None:
 # %% ../../nbs/reproduce/15_archive.ipynb #f91e00f3
 def environment() -> str:
     "Everything that is installed, with its version, in the form that pip reads."
-    found = {str(package.metadata["Name"]): package.version for package in distributions()}
+    found: dict[str, str] = {}
+    for package in distributions():  # in the order of import: the first of a name is the one that is used
+        found.setdefault(str(package.metadata["Name"]), package.version)
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
 
 # %% ../../nbs/reproduce/15_archive.ipynb #b9398dda

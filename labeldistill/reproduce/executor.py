@@ -46,7 +46,7 @@ from ..config import check_number
 from ..networks.compute import select_device
 from .exhibits import Setting, all_runs, names_at, with_data_at_hand
 from .runs import EXPERIMENTS, Run, dependencies, finished_record, to_parameters
-from ..utils import InputError, asset, on_sigterm, replacing
+from ..utils import InputError, asset, first_line, on_sigterm, replacing
 
 # %% ../../nbs/reproduce/09_executor.ipynb #0b65c06e
 def try_lock(path: Path) -> int | None:
@@ -395,11 +395,11 @@ def run_one(job: Job, config: ExecutorConfig, stop: Event | None = None, start: 
         return Outcome(job.run, "kept")
     if stop.is_set():
         return Outcome(job.run, "to do")
-    job.run.folder(config.results).mkdir(parents=True, exist_ok=True)
     try:
+        job.run.folder(config.results).mkdir(parents=True, exist_ok=True)
         outcome = _attempts(job, config, stop, start)
-    except (TimeoutError, InterruptedError) as error:
-        outcome = Outcome(job.run, "failed", str(error))
+    except OSError as error:  # time is up, or a disk is full; other runs go on
+        outcome = Outcome(job.run, "failed", first_line(error))
     return Outcome(job.run, "to do") if stop.is_set() and outcome.state == "failed" else outcome
 
 # %% ../../nbs/reproduce/09_executor.ipynb #69423898
@@ -539,8 +539,9 @@ def _outcome(job: Job, results: Path | str, before: set[Run], after: set[Run], s
         return Outcome(job.run, "done" if job.run in before else "kept")
     if {run.name for run in after}.intersection(job.needs):
         return blocked(job)
-    *_, why = last_line(job.run.folder(results)).split(maxsplit=2) or [f"did not begin: see '{said}'"]
-    return Outcome(job.run, "failed", why)
+    line = last_line(job.run.folder(results))  # the executor's own has a mark and a time before its words
+    why = line.split(maxsplit=2)[-1] if line.startswith("===") else line
+    return Outcome(job.run, "failed", why or f"did not begin: see '{said}'")
 
 # %% ../../nbs/reproduce/09_executor.ipynb #d6227fb2
 def run_snakemake(

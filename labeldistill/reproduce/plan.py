@@ -143,7 +143,7 @@ def make_plan(
 ) -> list[Row]:
     "What fits into the time. Raises `InputError`."
     states: dict[Run, str] = dict.fromkeys(failed, "failed")
-    left, rows = seconds * workers, []
+    free, ends, rows = [0.0] * workers, {}, []  # seconds from now at which each worker is free, and each run is done
     for name in names:
         before, spent = set(states).difference(failed), 0.0
         own = [run for run in dict.fromkeys(map(with_data_at_hand, all_runs([name], scale))) if run not in before]
@@ -151,10 +151,12 @@ def make_plan(
             if finished_record(run, results):
                 states[run] = "done"
             elif run not in states:
-                cost = expected(run)
-                states[run] = find_state([states[need] for need in dependencies(run)], cost, min(seconds, left - spent))
-                spent += (cost or 0.0) if states[run] == "fits" else 0.0
-        left -= spent
+                cost, needs = expected(run), dependencies(run)
+                begins = max([min(free), *(ends.get(need, 0.0) for need in needs)])
+                states[run] = find_state([states[need] for need in needs], cost, seconds - begins)
+                if states[run] == "fits":
+                    ends[run] = free[free.index(min(free))] = begins + cost
+                    spent += cost
         numbers = Counter(states[with_data_at_hand(cell.run)] for cell in cells(name, scale) if cell.run)
         rows.append(Row(name, {run: states[run] for run in own}, numbers, spent / workers))
     return rows
@@ -167,11 +169,12 @@ def show_plan(rows: Iterable[Row], hours: float, slower: float | None = None) ->
         runs, total = Counter(row.runs.values()), total + row.numbers
         left = runs.total() - runs["done"]
         if left or row.numbers.total() > row.numbers["done"]:
-            counts = {"exhibit": number_of(row.name)} | {state: row.numbers[state] for state in STATES}
+            of = row.numbers or runs  # a figure has no numbers; its runs are counted instead
+            counts = {"exhibit": number_of(row.name)} | {state: of[state] for state in STATES}
             more = {"runs": f"{runs['fits']} of {left}", "hours": f"{row.seconds / 3600:.1f}", "shows": EXHIBITS[row.name].short}
             lines.append(counts | more)
     frame = pd.DataFrame(lines).to_string(index=False) if lines else "nothing to do"
-    counts = ", ".join(f"{total[state]} {state}" for state in STATES if total[state])
+    counts = ", ".join(f"{total[state]} {state}" for state in STATES if total[state]) or "none in these exhibits"
     speed = "" if slower is None else f"; this machine takes {slower:.2f} times as long as the committed records say"
     return f"{frame}\n{total.total()} numbers of the paper, {hours:g} h: {counts}{speed}"
 
@@ -222,7 +225,12 @@ class Evening:
     def slower(self) -> float:
         "See `calibrate`, which is called if a committed record is needed."
         print("calibrating, a minute or more", file=sys.stderr, flush=True)
-        return calibrate(self.config)
+        try:
+            return calibrate(self.config)
+        except Exception as error:  # whatever it is, runs would meet it too, and say so
+            remark = "times are those of the committed records"
+            warnings.warn(f"--hours: calibration failed ({first_line(error)}); {remark}", stacklevel=2)
+            return 1.0
 
     def plan(self, seconds: float) -> list[Row]:  # seconds: until time is up
         "What fits, by all records that there are now."
@@ -255,19 +263,21 @@ def fill_hours(evening: Evening, seconds: float, progress: bool = True) -> None:
     timer = Timer(seconds, stop.set)
     timer.daemon = True
     timer.start()
-    while not stop.is_set():
-        left = ends - time.monotonic()
-        rows = evening.plan(left)
-        name, batch = next_batch(rows, Path(config.results))
-        if not batch:
-            break
-        pending = {*batch, *(run for row in rows for run, state in row.runs.items() if state == "fits")}
-        evening.note(pending)
-        print(f"{number_of(name)}: {len(batch)} of its runs, {left / 3600:.2f} h left", flush=True)
-        jobs = [job_of(run, Path(config.root)) for run in batch]
-        run_inline(jobs, config, evening.workers, progress, stop, partial(evening.note, pending))
-    timer.cancel()
-    evening.note([])
+    try:
+        while not stop.is_set():
+            left = ends - time.monotonic()
+            rows = evening.plan(left)
+            name, batch = next_batch(rows, Path(config.results))
+            if not batch:
+                break
+            pending = {*batch, *(run for row in rows for run, state in row.runs.items() if state == "fits")}
+            evening.note(pending)
+            print(f"{number_of(name)}: {len(batch)} of its runs, {left / 3600:.2f} h left", flush=True)
+            jobs = [job_of(run, Path(config.root)) for run in batch]
+            run_inline(jobs, config, evening.workers, progress, stop, partial(evening.note, pending))
+    finally:
+        timer.cancel()
+        evening.note([])
 
 # %% ../../nbs/reproduce/16_plan.ipynb #26ec382e
 def reproduce_within(

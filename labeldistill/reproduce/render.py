@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from ..data.catalog import KNOWN, find_root, on_disk
 from .compare import VERDICTS, Finding, compare, count_verdicts, findings_frame, spreads
 from .exhibits import EXHIBITS, Setting, check_exhibit, exhibit_runs, names_at
+from .records import read_record
 from .runs import Done, finished
 from ..utils import InputError, replacing
 
@@ -352,10 +353,13 @@ def write_html(
     "Write a page for each notebook, and `index.html`; the findings that this counts."
     findings, template = [] if setting else compare(results, scale), TEMPLATES.get_template("report.html")
     plan, there = read_plan(results, scale), quote(Path(os.path.relpath(results / scale, folder)).as_posix())
-    failed = [run for runs in plan["failed"].values() for run in runs if (results / scale / run / "log.txt").exists()]
+    failing = {why: [run for run in runs if not read_record(results / scale / run)] for why, runs in plan["failed"].items()}
+    failing = {why: runs for why, runs in failing.items() if runs}  # those that have a record now have not failed
+    logged = [run for runs in failing.values() for run in runs if (results / scale / run / "log.txt").exists()]
+    logs = {run: f"{there}/{run}/log.txt" for run in logged}
     findings = with_pending(findings, plan["pending"])
     words = {"scale": scale, "warning": WARNINGS[scale], "spreads": spreads(results, scale), "findings": findings}
-    words |= {"failed": plan["failed"], "logs": {run: f"{there}/{run}/log.txt" for run in failed}}
+    words |= {"failed": failing, "logs": logs}
     words |= {"notebooks": notebooks, "names": names_at(setting), "exhibits": EXHIBITS, "setting": setting}
     for name, body in {"index": "", **{name: as_html(notebook) for name, notebook in notebooks.items()}}.items():
         with replacing(folder / f"{name}.html") as part:
@@ -383,6 +387,7 @@ def write_report(
     setting: Setting | None = None,  # of studies, of which alone the report is then; None: each exhibit's own
     results: Path | None = None,  # folder of all results; None: that of the checkout
     out: Path | None = None,  # folder for the report; None: beside the runs of the scale
+    progress: bool = True,
 ) -> tuple[Path, dict[str, int]]:
     "Write executed notebooks, pages and verdicts.csv; their folder, and the counted verdicts. Raises `InputError`."
     results = Path(results or checkout / "papermill_runs" / "results").absolute()
@@ -391,7 +396,7 @@ def write_report(
     _check_folders(results, out)
     out.mkdir(parents=True, exist_ok=True)
     parameters, done = {"results": str(results), "scale": scale, "images": True} | (setting.part if setting else {}), {}
-    for name, notebook in tqdm(read_pages(source, setting).items(), "report", unit="page", disable=None):
+    for name, notebook in tqdm(read_pages(source, setting).items(), "report", unit="page", disable=None if progress else True):
         copy = copied(notebook, source, out, claims=scale == "paper" and setting is None)
         done[name] = execute_page(copy, out, parameters)
     for name, notebook in done.items():

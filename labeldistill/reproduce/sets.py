@@ -6,7 +6,6 @@
 __all__ = ['SETS', 'card_run', 'recipe', 'spread', 'make_card', 'ship', 'make_sets']
 
 # %% ../../nbs/reproduce/14_sets.ipynb #2f3553a4
-import json
 import shlex
 import shutil
 from dataclasses import fields
@@ -90,8 +89,9 @@ def _is_alike(spec: Spec, other: Spec) -> bool:
     task, own = other["task"], spec["task"]
     if own["selection"] == "random" and other["seed"] == spec["seed"]:  # the same base examples
         return False
-    data = task["target"].removesuffix(".npz"), task["source"], task["base_examples"], task["base_seed"]
-    same = data == (own["target"], own["source"], own["base_examples"], None) and other["budget"] == 8_000_000
+    seen = ("source", "base_examples", "network", "image_size", "channels")
+    alike = [task[name] for name in seen] == [own[name] for name in seen] and task["base_seed"] is None
+    same = alike and task["target"].removesuffix(".npz") == own["target"] and other["budget"] == 8_000_000
     return same and "unrolled" in other["method"] and method_from_json(other["method"]) == Unrolled(init=Expert())
 
 
@@ -100,9 +100,8 @@ def spread(
     results: Path,  # folder of all results
 ) -> dict[str, Any] | None:
     "Accuracies of labels for other base examples, if there are such records."
-    files = sorted(results.glob("paper/*-head-to-head-*/run.json"))
-    others = [file.parent for file in files if _is_alike(spec, json.loads(file.read_text()))]
-    means = [read_record(folder).results["tests"]["none"]["accuracy"]["mean"] for folder in others]
+    records = filter(None, map(read_record, sorted(results.glob("paper/*-head-to-head-*"))))
+    means = [record.results["tests"]["none"]["accuracy"]["mean"] for record in records if _is_alike(spec, record.spec)]
     return summary(tuple(means)) if len(means) > 1 else None
 
 # %% ../../nbs/reproduce/14_sets.ipynb #c78cc8bb

@@ -442,6 +442,14 @@ def test_a_notebook_shows_images_that_are_at_hand(distilled, learned_images, lab
     assert repr(distilled).startswith("DistilledDataset(6 labels for ")
 
 
+def test_names_are_drawn_as_they_are_written(distilled):
+    names = ("$a^$", "b$", "c")
+    target, source = (replace(part, name="$p^$", classes=names) for part in (distilled.target, distilled.source))
+    written = replace(distilled, target=target, source=source)
+    assert written._repr_png_()
+    draw_distilled(written).canvas.draw()
+
+
 def test_images_that_are_shown_are_of_all_classes(distilled):
     assert distilled.base_labels[_spread(distilled, 4)].tolist() == [0, 0, 1, 2]
     assert _spread(distilled, 10).sort().values.tolist() == [*range(6)]

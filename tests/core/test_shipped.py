@@ -14,8 +14,9 @@ from labeldistill.artifact import SHIPPED, labels_file
 from labeldistill.cli import main
 from labeldistill.config import to_json
 from labeldistill.data.known import KNOWN
-from labeldistill.reproduce.records import read_record
-from labeldistill.reproduce.sets import SETS, recipe, ship
+from labeldistill.reproduce.exhibits import Setting, exhibit_runs
+from labeldistill.reproduce.records import read_record, write_json
+from labeldistill.reproduce.sets import SETS, recipe, ship, spread
 from labeldistill.shipped import Verification, card_text, set_line, sets, verify
 from labeldistill.training.evaluation import Evaluation
 from labeldistill.training.training_set import are_probabilities
@@ -80,6 +81,22 @@ def test_the_recipe_is_a_command_that_makes_the_same_run(cards, monkeypatch, tmp
         assert {part: to_json(asked[part]) for part in ("method", "student", "schedule", "seed")}.items() <= run.spec.items(), (
             name
         )
+
+
+def test_the_spread_of_a_card_is_over_finished_runs_of_its_own_network(tmp_path):
+    spec = SETS["mnist-100-lenet"].spec
+    runs = {at: exhibit_runs("tableA1", "paper", Setting("mnist", at, 10)) for at in ("lenet", "convnet")}
+    for at, there in runs.items():
+        for seed in (0, 465):
+            run = there["Unrolled from expert", 100, seed]
+            run.folder(tmp_path).mkdir(parents=True)
+            write_json(run.folder(tmp_path) / "run.json", run.spec)
+            results = {"tests": {"none": {"accuracy": {"mean": 90.0 + (at == "convnet")}}}}
+            facts = {"results": results, "seconds": 1.0, "peak_memory_mb": 1.0, "device": "cpu"}
+            write_json(run.folder(tmp_path) / "result.json", facts)
+    assert (found := spread(spec, tmp_path))["mean"] == 90 and found["n"] == 2
+    (runs["lenet"]["Unrolled from expert", 100, 0].folder(tmp_path) / "result.json").unlink()
+    assert spread(spec, tmp_path) is None  # one is no spread
 
 
 def test_names_are_taken_wherever_a_labels_file_is(tmp_path, capsys):

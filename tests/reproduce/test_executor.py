@@ -205,6 +205,29 @@ def test_two_coordinators_share_the_work(folder, no_kernels):
     assert all(lines(folder, job, "began") == ["new"] and lines(folder, job, "ended") == ["once"] for job in jobs)
 
 
+def test_a_run_that_the_file_system_refuses_does_not_stop_the_others(folder, no_kernels):
+    bad, good = job(folder, 0), job(folder, 1)
+    (bad.run.folder(folder) / "log.txt").mkdir(parents=True)  # a file cannot be written there
+    refused, done = run_inline([bad, good], configure(folder), progress=False)
+    assert (refused.state, done.state) == ("failed", "done") and "log.txt" in refused.why
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("=== 2026-01-01T00:00:00+00:00 exit status 1: no space", "exit status 1: no space"),
+        ("CUDA error: out of memory", "CUDA error: out of memory"),
+        ("", "did not begin: see 'snakemake.log'"),
+    ],
+)
+def test_the_reason_of_a_run_that_snakemake_lost_is_its_last_line(folder, line, why):
+    lost = job(folder, 0)
+    lost.run.folder(folder).mkdir(parents=True)
+    (lost.run.folder(folder) / "log.txt").write_text(f"{line}\n" if line else "")
+    found = executor._outcome(lost, folder, {lost.run}, {lost.run}, Path("snakemake.log"))
+    assert found == executor.Outcome(lost.run, "failed", why)
+
+
 def test_what_needs_a_failed_run_does_not_begin(folder, no_kernels):
     bad = job(folder, 0, fails=99)
     jobs = [job(folder, 1, needs=[bad]), bad, job(folder, 2)]

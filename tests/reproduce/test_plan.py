@@ -143,6 +143,17 @@ def test_a_run_is_as_badly_off_as_what_it_starts_from(tmp_path):
     assert row.runs[distilled] == "done"
 
 
+def test_a_chain_of_runs_takes_as_long_as_one_worker_takes_for_it(tmp_path):
+    def states(seconds_known, most, workers):
+        (row,) = plan.make_plan(["table9"], "paper", tmp_path, seconds_known, most, workers=workers)
+        return row, {kind: [state for run, state in row.runs.items() if run.kind == kind] for kind in ("distill", "sensitivity")}
+
+    _, found = states(seconds(distill=60, sensitivity=60), 100, 8)
+    assert set(found["distill"]) == {"fits"} and set(found["sensitivity"]) == {"too long"}
+    row, found = states(seconds(distill=40), 60, 3)
+    assert found["distill"].count("fits") == 3 and row.seconds == 40
+
+
 def evening(results, *names, scale="paper", slower=1.0, **how):
     "An evening on a CPU, calibrated already."
     made = plan.Evening(plan.by_importance(names, scale), scale, settle(scale, device="cpu", results=results, **how))
@@ -180,6 +191,25 @@ def test_no_calibration_is_needed_where_no_committed_record_tells_a_time(tmp_pat
 
 
 # what comes next
+
+
+def test_times_are_those_of_the_records_where_no_calibration_succeeds(tmp_path, monkeypatch):
+    def run_timing(spec, workspace):
+        raise RuntimeError("no compiler\nand more")
+
+    monkeypatch.setattr(plan, "run_timing", run_timing)
+    made = evening(tmp_path, "table1")
+    del vars(made)["slower"]
+    with pytest.warns(UserWarning, match=r"^--hours: calibration failed \(no compiler\); times are those of the committed"):
+        rows = made.plan(1e9)
+    assert rows[0].seconds == evening(tmp_path, "table1").plan(1e9)[0].seconds
+
+
+def test_exhibits_without_numbers_count_their_runs(tmp_path):
+    row = plan.make_plan(["figure2"], "paper", tmp_path, seconds(distill=1), 1e9)
+    text = plan.show_plan(row, 1)
+    assert int(text.splitlines()[1].split()[3]) == sum(state == "fits" for state in row[0].runs.values()) > 0
+    assert text.endswith("0 numbers of the paper, 1 h: none in these exhibits")
 
 
 def test_what_fits_comes_before_one_of_each_kind_of_unknown_time(tmp_path):
@@ -224,6 +254,17 @@ def test_time_that_is_up_leaves_nothing_pending(tmp_path):
     assert not [*tmp_path.glob("smoke/*/run.json")]
 
 
+def test_an_evening_that_is_interrupted_leaves_nothing_pending(tmp_path, monkeypatch):
+    def run_inline(*given):
+        assert render.read_plan(tmp_path, "smoke")["pending"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "run_inline", run_inline)
+    with pytest.raises(KeyboardInterrupt):
+        plan.fill_hours(evening(tmp_path, "tableA4", scale="smoke"), 60.0, progress=False)
+    assert render.read_plan(tmp_path, "smoke")["pending"] == []
+
+
 def test_without_rocrate_an_evening_does_not_begin(monkeypatch, tmp_path):
     monkeypatch.setattr(archive, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"rocrate; install with pip install 'labeldistill\[reproduce\]'"):
@@ -253,6 +294,10 @@ def test_failures_share_a_line_with_their_reason(tmp_path):
     assert page.index("exit status 1: no space") < page.index("When a number counts as reproduced")
     assert f'href="../{runs[0].name}/log.txt"' in page and f'href="../{runs[1].name}' not in page
     assert runs[1].name in page and "and 1 more" in page and runs[3].name not in page
+    for run in runs[:4]:
+        record(run, tmp_path, 1.0)  # a later call has done them
+    render.write_html(tmp_path / "smoke" / "report", {}, tmp_path, "smoke")
+    assert "no space" not in (tmp_path / "smoke" / "report" / "index.html").read_text()
 
 
 def test_this_machine_is_compared_with_that_of_the_records(monkeypatch, tmp_path):
