@@ -208,6 +208,39 @@ METHODS = [
         },
     ),
     *rows(
+        "methods/unrolled.py",
+        "methods/test_unrolled.py::test_several_students_give_the_mean_of_their_gradients",
+        {
+            "students-summed": (
+                "sum(gradients) / len(seen)",
+                "sum(gradients)",
+                "several students give the mean of their gradients",
+            ),
+        },
+    ),
+    *rows(
+        "methods/unrolled.py",
+        "methods/test_unrolled.py::test_students_of_one_network_begin_apart_and_end_together",
+        {
+            "students-beside-alike": (
+                'stream(seed, "student beside", number)',
+                'stream(seed, "student beside", 0)',
+                "students of one network begin apart",
+            ),
+        },
+    ),
+    *rows(
+        "methods/unrolled.py",
+        "methods/test_unrolled.py::test_the_mean_of_labels_is_what_is_kept_and_tested",
+        {
+            "mean-of-labels-not-kept": (
+                "params.mean if isinstance(params, Averaged)",
+                "params.now if isinstance(params, Averaged)",
+                "students are tested on the mean of the labels",
+            ),
+        },
+    ),
+    *rows(
         "methods/unroll.py",
         "training/test_recipes.py::test_gradients_through_an_averaged_run_are_those_of_one_graph",
         {
@@ -908,12 +941,23 @@ FRONT = [
         },
     ),
     *rows(
+        "reproduce/plan.py",
+        "reproduce/test_plan.py::test_a_chain_of_runs_takes_as_long_as_one_worker_takes_for_it",
+        {
+            "plan-forgets-chains": (
+                "max([min(free), *(ends.get(need, 0.0) for need in needs)])",
+                "min(free)",
+                "a run begins after those that it needs",
+            ),
+        },
+    ),
+    *rows(
         "cli.py",
         "core/test_cli.py::test_a_seed_on_the_command_line_is_that_of_everything",
         {
             "baseline-of-usual-seed": (
-                "true_labels(task, label_smoothing, seed=seed)",
-                "true_labels(task, label_smoothing)",
+                "true_labels(task, label_smoothing, seed=seed, ",
+                "true_labels(task, label_smoothing, ",
                 "base examples are drawn with the seed that is given",
             ),
         },

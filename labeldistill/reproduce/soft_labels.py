@@ -140,18 +140,21 @@ def levers(at: Setting) -> Parts:
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #ad5f90c0
 OTHER_STUDENTS = tuple(product(("lenet", "mlp", "convnet", "alexnet", "resnet18"), ("adam", "adamw", "sgd")))
-_TESTED = {1: "Searched, unrolled, squared error", 10: "Unrolled, shift, squared error"}  # by images of a class
+_TESTED = {  # by images of a class, and what is remarked on the labels
+    (1, ""): "Searched, unrolled, squared error",
+    (10, ""): "Unrolled, shift, squared error",
+    (10, " (labels of two networks)"): "Unrolled, shift, squared error, two networks",
+}
 
 
 def transfers(at: Setting) -> Parts:
     "The cells of a test of labels with other students, by student, number of images N and base set."
-    made = levers(at)
-    return {
-        (f"{network}, {optimizer}", key[1], key[2]): made[key] | student
-        for key in ((name, count * at.classes, DRAWS[0]) for count, name in _TESTED.items())
-        for network, optimizer in OTHER_STUDENTS
-        for student in [{"kind": "transfer", "test_network": network, "test_optimizer": optimizer}]
-    }
+    cells, made = {}, levers(at)
+    for ((count, remark), name), (network, optimizer) in product(_TESTED.items(), OTHER_STUDENTS):
+        student = {"kind": "transfer", "test_network": network, "test_optimizer": optimizer}
+        key = count * at.classes, DRAWS[0]
+        cells[f"{network}, {optimizer}{remark}", *key] = made[name, *key] | student
+    return cells
 
 # %% ../../nbs/reproduce/07_soft_labels.ipynb #b61db59f
 LONGEST = {"max_iterations": 7800}  # of experts
