@@ -192,6 +192,10 @@ BASE = {
         "--base-examples 7: expected a multiple of the 3 classes, or --class-blind",
     ),
 }
+STUDENTS_PYTHON = {
+    "no students": ({"method": "unrolled", "students": []}, r"--students \[\]: expected networks by name, as in"),
+    "students without a list": ({"method": "unrolled", "students": 3}, "--students 3: expected networks by name, as in"),
+}
 BASE_PYTHON = {
     "base examples that are yes or no": ({"base_examples": True}, f"--base-examples True: {WHOLE}"),
     "base examples with a fraction": ({"base_examples": 1.5}, f"--base-examples 1.5: {WHOLE}"),
@@ -389,8 +393,6 @@ NUMBERS = {
         "--students 'lennet': expected lenet, alexnet, ",
     ),
     "a student without a network": ({"method": "unrolled", "students": "lenet,"}, "--students '': expected "),
-    "no students": ({"method": "unrolled", "students": []}, r"--students \[\]: expected networks by name, as in"),
-    "students without a list": ({"method": "unrolled", "students": 3}, "--students 3: expected networks by name, as in"),
     "labels that never move": ({"method": "unrolled", "label_ema": 1.0}, "--label-ema 1.0: must be below 1$"),
     "outputs times nothing": ({"method": "unrolled", "outer_scale": 0.0}, "--outer-scale 0.0: must be above 0$"),
     "label step size of nothing": ({"method": "unrolled", "label_lr": 0.0}, "--label-lr 0.0: must be above 0$"),
@@ -872,7 +874,7 @@ UNKNOWN = [
 REFUSALS = [
     *rows("distill", DATA | NETWORK | PIXELS | DEVICE | BASE | PRECISION | HEAD | FIT | NUMBERS | CHECKPOINTS),
     *rows("distill", METHOD_OPTIONS | METHODS_NAMED, COMMAND),
-    *rows("distill", METHODS_GIVEN, PYTHON),
+    *rows("distill", METHODS_GIVEN | STUDENTS_PYTHON, PYTHON),
     *rows("distill", BEFORE_A_SELECTION | STUBBORN | BARE),
     *rows("distill", SEED | BASE_PYTHON | STARTS | {"a target that is a tensor": ({"target": TENSOR[0]}, TENSOR[1])}, PYTHON),
     *rows(
