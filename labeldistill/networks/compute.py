@@ -144,6 +144,8 @@ def _supports_bfloat16(network: Network) -> bool:
 # %% ../../nbs/networks/03_compute.ipynb #d519c09c
 def _check_computation(network: Network, device: torch.device, precision: str, compile: bool | None) -> None:
     "Raises `InputError` for what the network or the device cannot do."
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(f"--precision '{precision}': expected auto, {', '.join(PRECISIONS)}")
 
     if device.type == "mps" and (compile or precision == "bf16"):
         raise InputError(f"{'--compile' if compile else '--precision bf16'}: not on mps; expected --precision fp32 --no-compile")
