@@ -40,8 +40,8 @@ def test_every_measured_number_leads_to_a_record():
         lines = [*csv.DictReader(file)]
     assert all(line["record"] for line in lines if line["ours"])
     assert Counter(line["verdict"] for line in lines) == {
-        **{"reproduced": 51, "better": 27, "worse": 10},
-        **{"quoted": 4, "time": 5, "not run": 359},
+        **{"reproduced": 52, "better": 27, "worse": 10},
+        **{"quoted": 4, "time": 5, "not run": 358},
     }
 
 
