@@ -251,8 +251,8 @@ def distill(
         student = replace(student, augment=before["student"].get("augment"))
     context = RunContext(user_path(checkpoint) if checkpoint else None, resume, progress)
     loaded, distiller = prepare(task, method, student, schedule, seed, compute, context)
-    if (kept := selection_checkpoint(loaded, seed)) and not isinstance(loaded.pool, BaseSet):
-        kept.save(loaded.base.rows)
+    if not before and (kept := selection_checkpoint(loaded, seed)) and not isinstance(loaded.pool, BaseSet):
+        kept.save(loaded.base.rows)  # where a run has begun they are in its own checkpoint
     if student.augment == "auto":
         loaded = _choose_augmentation(replace(loaded, pool=loaded.base), distiller, seed)
         distiller = as_distiller(method.build(loaded), loaded)
