@@ -420,9 +420,9 @@ USUAL = {  # commands that would succeed
     "reproduce": "reproduce table1",
     "report": "report --scale smoke --out report",
 }
-PLAIN = ("show", "datasets", "sets", "reproduce", "report")  # that train nothing
+UNTRAINED = ("show", "datasets", "sets", "reproduce", "report")  # that train nothing
 TRAINING = ("--quiet", "--device", "cpu", "--network", "user_networks:plain")
-USUAL = {name: [*words.split(), *(() if name in PLAIN else TRAINING)] for name, words in USUAL.items()}
+USUAL = {name: [*words.split(), *(() if name in UNTRAINED else TRAINING)] for name, words in USUAL.items()}
 ENDS = {"reproduce": ["--dry-run", "--results", "results"], "report": ["--results", "results"]}  # whatever was said before
 LIKELY = {  # values that have a chance to be taken
     "--target": ["bars.npz", "own", "digits", "mnist", "labels.safetensors", "none.npz"],
